@@ -1,0 +1,80 @@
+"""The contract of a method: one class, one file, one registry line.
+
+    class MyMethod(Method):
+        title, summary, paper = "My method", "What it is good for.", "https://arxiv.org/abs/…"
+        class Recipe(Recipe): kind, method = "sft", "mine"; ...fields...
+        def run(recipe, ctx): ...
+
+Module level imports stay light: torch and the libraries on it are imported inside ``run`` (and ``check`` stays free of them).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from studio.recipe import Recipe
+
+if TYPE_CHECKING:
+    from studio.jobs.context import Context
+
+
+@dataclass
+class Estimate:
+    """What a job will take, before it starts. ``None`` means not known, never a guess shown as a fact.
+
+    Attributes:
+        steps: Optimiser steps.
+        seconds: Wall time on this machine.
+        memory: Peak bytes of RAM (or of GPU memory where ``device`` is one).
+        disk: Bytes written.
+        notes: Sentences for the person, e.g. ``"120 of 200 samples are cut at 512 tokens."``
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    disk: int | None = None
+    device: str = "cpu"
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Method(ABC):
+    """One way to make something. Stateless: every method is a class method on plain values."""
+
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str] = ""
+    Recipe: ClassVar[type[Recipe]]
+    needs_gpu: ClassVar[bool] = False
+
+    @classmethod
+    def check(cls, recipe: Any) -> None:
+        """Refuse what can be known to fail before anything starts. Quick (well under a second) and without torch.
+
+        Raises:
+            StudioError: naming the field.
+        """
+
+    @classmethod
+    def estimate(cls, recipe: Any) -> Estimate:
+        """What the job will take, from formulas; quick, and without torch."""
+        return Estimate()
+
+    @classmethod
+    def script(cls, recipe: Any) -> str:
+        """A short plain Python script that does the same without the studio, or an empty string."""
+        return ""
+
+    @classmethod
+    @abstractmethod
+    def run(cls, recipe: Any, ctx: Context) -> dict[str, Any] | None:
+        """Do the work in the worker process.
+
+        Report through ``ctx``; poll ``ctx.stop_requested``; register what was made with ``ctx.artifact``. The returned
+        dict (final metrics, plain values) becomes the run's ``summary``.
+        """

@@ -1,0 +1,111 @@
+"""Registries: a name points at ``"module:attribute"`` and nothing is imported until somebody asks for it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from studio.errors import StudioError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """One family of methods.
+
+    Args:
+        name: The recipe's ``kind``, e.g. ``sft``.
+        title: What a person calls it.
+        made: What its jobs make, one phrase for help texts.
+    """
+
+    def __init__(self, name: str, title: str, made: str):
+        self.name, self.title, self.made = name, title, made
+        self._targets: dict[str, str] = {}
+        self._loaded: dict[str, T] = {}
+
+    def add(self, name: str, target: str) -> None:
+        """Register ``target`` (``"module:attribute"``) as ``name``.
+
+        Raises:
+            ValueError: if the name is taken by another target.
+        """
+        if self._targets.get(name, target) != target:
+            raise ValueError(f"{self.name}/{name} is already {self._targets[name]}, cannot also be {target}")
+        self._targets[name] = target
+
+    def remove(self, name: str) -> None:
+        self._targets.pop(name, None)
+        self._loaded.pop(name, None)
+
+    def get(self, name: str) -> T:
+        """The object registered as ``name``, imported on first use.
+
+        Raises:
+            StudioError: if there is none; the hint names the nearest.
+        """
+        if name not in self._targets:
+            near = difflib.get_close_matches(str(name), self._targets, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(self._targets) or 'none'}."
+            raise StudioError(f"There is no {self.title.lower()} method '{name}'.", hint, "method")
+        if name not in self._loaded:
+            module, _, attribute = self._targets[name].partition(":")
+            self._loaded[name] = getattr(importlib.import_module(module), attribute)
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        for name in self._targets:
+            yield name, self.get(name)
+
+
+def _families() -> dict[str, Registry]:
+    pretrain = Registry("pretrain", "Pretrain", "a base model")
+    pretrain.add("scratch", "studio.trainers.scratch:Scratch")
+    pretrain.add("continued", "studio.trainers.continued:Continued")
+
+    sft = Registry("sft", "Fine-tune", "a fine-tuned model or adapter")
+    sft.add("lora", "studio.trainers.sft_lora:Lora")
+    sft.add("full", "studio.trainers.sft_full:Full")
+
+    merge = Registry("merge", "Merge", "a merged model")
+    merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
+
+    publish = Registry("publish", "Publish", "a repository on the Hub")
+    publish.add("hub", "studio.publishers.hub:PushToHub")
+
+    setup = Registry("setup", "Install", "an optional part of the studio")
+    setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
+    return {family.name: family for family in (pretrain, sft, merge, publish, setup)}
+
+
+FAMILIES: dict[str, Registry] = _families()
+
+
+def family(kind: str) -> Registry:
+    """The registry of a recipe kind.
+
+    Raises:
+        StudioError: if there is none.
+    """
+    if kind not in FAMILIES:
+        near = difflib.get_close_matches(str(kind), FAMILIES, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known kinds: {', '.join(FAMILIES)}."
+        raise StudioError(f"There is no recipe kind '{kind}'.", hint, "kind")
+    return FAMILIES[kind]
+
+
+def method(kind: str, name: str):
+    """The Method class for a kind and a name.
+
+    Raises:
+        StudioError: naming the nearest known kind or method.
+    """
+    return family(kind).get(name)
