@@ -6,6 +6,8 @@ A recipe file is YAML (or JSON) with ``kind:``, ``method:`` and the method's own
 
 from __future__ import annotations
 
+import difflib
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -176,8 +178,6 @@ def _plain(item: dict, specs: dict[str, FieldSpec]) -> str:
     """A pydantic error in a person's words."""
     context, kind = item.get("ctx", {}), item["type"]
     if kind == "extra_forbidden":
-        import difflib
-
         near = difflib.get_close_matches(str(item["loc"][0]), specs, n=1)
         return "There is no such field." + (f" Did you mean '{near[0]}'?" if near else "")
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
@@ -210,7 +210,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def read_yaml(text: str) -> Any:
