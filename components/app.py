@@ -1,0 +1,112 @@
+"""The page and its server. Light: no torch here, ever; it may die at any time without harming a run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import webbrowser
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+
+import gradio as gr  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+
+from components import ids, serving, strings, theme  # noqa: E402
+from components.shell import Shell  # noqa: E402
+from studio import api  # noqa: E402
+from studio.errors import StudioError  # noqa: E402
+
+# id of the tab -> where it is built; a new tab is one line here.
+_ALL: list[tuple[str, str]] = [
+    ("finetune", "components.tabs.finetune:build"),
+    ("pretrain", "components.tabs.pretrain:build"),
+    ("chat", "components.tabs.chat:build"),
+    ("runs", "components.tabs.runs:build"),
+    ("library", "components.tabs.library:build"),
+]
+TABS = [(name, target) for name, target in _ALL if importlib.util.find_spec(target.partition(":")[0])]
+
+
+def build() -> gr.Blocks:
+    """The whole page."""
+    with gr.Blocks(title=strings.t("app.title"), fill_width=True, analytics_enabled=False,
+                   delete_cache=(86400, 86400)) as demo:
+        shell = Shell(demo, [name for name, _ in TABS])
+        with gr.Tabs(elem_id="tabs"):
+            for name, target in TABS:
+                with gr.Tab(strings.label(f"tab.{name}"), id=name, elem_id=ids.tab(name)):
+                    module, _, attribute = target.partition(":")
+                    getattr(importlib.import_module(module), attribute)(shell)
+    return demo
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="studio ui", description="Open the studio in a browser.")
+    parser.add_argument("--port", type=int, default=None, help="port to serve on (default: the first free from 7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
+    parser.add_argument("--no-browser", action="store_true", help="serve without opening a page")
+    parser.add_argument("--mcp", action="store_true", help="also serve the named API as MCP tools")
+    return parser.parse_args(argv)
+
+
+def check_bind(host: str, auth: str | None, on_space: bool = False) -> tuple[str, str] | None:
+    """The login pair, if any.
+
+    Raises:
+        StudioError: for a public address without a login, or a login that is not ``user:password``.
+    """
+    pair = None
+    if auth is not None:
+        user, _, password = auth.partition(":")
+        if not user or not password:
+            raise StudioError("--auth needs a name and a password.", "Write it as --auth name:password.", "auth")
+        pair = (user, password)
+    if host not in ("127.0.0.1", "localhost", "::1") and pair is None and not on_space:
+        raise StudioError(f"Refusing to serve on {host} without a login: anyone who reaches that address could run code "
+                          "on this machine by loading a model.",
+                          "Add --auth name:password, or leave --host out to serve this machine only.", "host")
+    return pair
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page until interrupted. Returns the exit code."""
+    args = arguments(sys.argv[1:] if argv is None else argv)
+    on_space = bool(os.environ.get("SPACE_ID"))
+    try:
+        auth = check_bind(args.host, args.auth, on_space)
+        supervisor = api.supervise()
+    except StudioError as err:
+        print(f"{err.message} {err.hint}".strip(), file=sys.stderr)
+        return 2
+    demo = build()
+    demo.queue(default_concurrency_limit=None)
+    try:
+        _, url, _ = demo.launch(
+            server_name="0.0.0.0" if on_space else args.host, server_port=args.port, auth=auth, quiet=True,
+            prevent_thread_lock=True, inbrowser=False, footer_links=[], run_history=False, enable_monitoring=False,
+            ssr_mode=False, pwa=False, show_error=True, state_session_capacity=200, max_file_size="2gb",
+            mcp_server=args.mcp, theme=theme.studio(), i18n=gr.I18n(**strings.tables()),
+            favicon_path=str(serving.ASSETS / "icons" / "favicon.svg"),
+            app_kwargs={"middleware": [Middleware(serving.Page, tags=serving.head([name for name, _ in TABS]))]})
+    except OSError as err:
+        print(f"Cannot serve on port {args.port}: {err}. Choose another with --port.", file=sys.stderr)
+        return 2
+    print(f"Atelier is open at {url}", flush=True)
+    if not args.no_browser and not on_space:
+        webbrowser.open(url)
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    ended.wait()
+    demo.close(verbose=False)
+    supervisor.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The page's own files, and its real ``<head>``.
+
+Gradio adds a custom head by script, after the first paint and in no fixed order with its components. This middleware
+writes the styles and scripts into the page itself, so nothing flashes unstyled and ``window.studio`` is there first. It also serves the
+files, from this machine only, and compresses the page, which gradio sends as it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import plotly
+from starlette.responses import FileResponse, PlainTextResponse
+
+from components import strings
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+PREFIX = "/studio/"
+STYLES = ("base.css", "gradio.css", "page.css", "live.css", "chat.css")
+SCRIPTS = ("core.js",)
+_FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
+_PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+_OTHERS = re.compile(rb'<meta (?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*')
+
+
+def file_of(path: str) -> Path | None:
+    """The file behind ``/studio/<folder>/<name>``, or None."""
+    if path == "vendor/plotly.min.js":
+        return _PLOTLY
+    folder, _, name = path.partition("/")
+    if folder not in _FOLDERS or not re.fullmatch(r"[\w-]+\.(css|js|svg)", name):
+        return None
+    found = _FOLDERS[folder] / name
+    return found if found.is_file() else None
+
+
+def head(tabs: list[str]) -> str:
+    """Tags for the page's head."""
+    styles = [ASSETS / "css" / name for name in STYLES]
+    scripts = [ASSETS / "js" / name for name in SCRIPTS]
+    styles, scripts = ([path for path in paths if path.exists()] for paths in (styles, scripts))
+    version = int(max(path.stat().st_mtime for path in [*styles, *scripts, _PLOTLY]))
+    data = json.dumps({"strings": strings.tables(), "tabs": tabs, "version": version}).replace("<", "\\u003c")
+    tags = [f'<link rel="stylesheet" href="studio/css/{path.name}?v={version}">' for path in styles]
+    tags += ['<link rel="icon" href="studio/icons/favicon.svg" type="image/svg+xml">', f"<script>window.STUDIO={data}</script>"]
+    tags += [f'<script src="studio/js/{path.name}?v={version}"></script>' for path in scripts]
+    return "\n".join(tags)
+
+
+class Page:
+    """ASGI middleware: own files under ``/studio/``, own head in ``/``."""
+
+    def __init__(self, app: Any, tags: str):
+        self.app, self.tags = app, tags.encode()
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (path == "/" or path.startswith(PREFIX)):
+            await self.app(scope, receive, send)
+        elif path == "/":
+            await self._page(scope, receive, send)
+        elif found := file_of(path[len(PREFIX):]):
+            headers = {"Cache-Control": "public, max-age=31536000, immutable"} if scope["query_string"] else {}
+            await FileResponse(found, headers=headers)(scope, receive, send)
+        else:
+            await PlainTextResponse("Not found", 404)(scope, receive, send)
+
+    async def _page(self, scope: dict, receive: Any, send: Any) -> None:
+        start: dict = {}
+        body = bytearray()
+
+        async def collect(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            body.extend(message.get("body", b""))
+            if not message.get("more_body"):
+                await self._finish(scope, start, bytes(body), send)
+
+        await self.app(scope, receive, collect)
+
+    async def _finish(self, scope: dict, start: dict, body: bytes, send: Any) -> None:
+        headers = {name.lower(): value for name, value in start["headers"]}
+        if headers.get(b"content-type", b"").startswith(b"text/html") and b"<head>" in body:
+            body = _OTHERS.sub(b"", body)
+            cut = body.index(b'<script type="module"') if b'<script type="module"' in body else body.index(b"</head>")
+            body = body[:cut] + self.tags + b"\n" + body[cut:]
+            if b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""):
+                body = gzip.compress(body, 5)
+                headers[b"content-encoding"] = b"gzip"
+            headers[b"content-length"] = str(len(body)).encode()
+            headers[b"cache-control"] = b"no-store"
+        await send(start | {"headers": list(headers.items())})
+        await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,47 @@
+"""What every tab is given: the page, and a bus by which one tab opens another.
+
+In the browser ``studio.open("chat", {"models": ["starter", "library:ab12"]})`` shows the tab and then runs every handler that
+the tab registered with :meth:`Shell.on_open`, with the detail as its first argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from components.ids import eid
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+_BUS = """
+window.studio.bus = (name, detail) => trigger(name, {detail});
+const events = [%s];
+window.studio.flush(events);
+"""
+
+
+class Shell:
+    """Handle on the page while it is being built.
+
+    Attributes:
+        demo: The ``gr.Blocks``.
+        tabs: Ids of the tabs shown.
+    """
+
+    def __init__(self, demo: gr.Blocks, tabs: Sequence[str]):
+        self.demo, self.tabs = demo, list(tabs)
+        names = ", ".join(f"'open_{tab}'" for tab in self.tabs)
+        self._bus = gr.HTML("", html_template="<span></span>", js_on_load=_BUS % names, elem_id=eid("shell", "bus"),
+                            elem_classes=["st-bus"])
+
+    def on_open(self, tab: str, fn: Callable[[dict], Any], inputs: Any = None, outputs: Any = None) -> Any:
+        """Run ``fn(detail, *inputs)`` when another part of the page opens ``tab``."""
+
+        def handler(event: gr.EventData, *values: Any) -> Any:
+            return fn(dict(event._data.get("detail") or {}), *values)
+
+        # gr.EventData is recognised by annotation; "from __future__ annotations" turned it into a string here.
+        handler.__annotations__ = {"event": gr.EventData}
+        return getattr(self._bus, f"open_{tab}")(handler, inputs, outputs, **QUIET)

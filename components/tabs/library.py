@@ -1,0 +1,6 @@
+import gradio as gr
+from components.shell import Shell
+
+
+def build(shell: Shell) -> None:
+    gr.Markdown("library")

@@ -1,0 +1,115 @@
+"""Browser tests: the real server in its own process and workspace, a real Chromium, and no error on the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next((path for path in (shutil.which("chromium"), shutil.which("chromium-browser"),
+                                   shutil.which("google-chrome")) if path), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+class Server:
+    """The studio's UI as its own process."""
+
+    def __init__(self, home: Path):
+        self.home, self.process = home, None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, *extra: str) -> None:
+        environment = os.environ | {"STUDIO_HOME": str(self.home), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+                                    "PYTHONPATH": str(ROOT)}
+        with open(self.home / "ui.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "components.app", "--port", str(self.port), "--no-browser", *extra],
+                cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(f"{self.url}/config", timeout=2).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the studio did not start:\n" + (self.home / "ui.log").read_text()[-3000:])
+
+    def kill(self) -> None:
+        """SIGKILL to the UI process alone, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: install Debian's 'chromium' package to run the browser tests")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def server(browser, tmp_path: Path) -> Iterator[Server]:
+    """A running studio on a workspace of its own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Server(home)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def open_page(browser, server) -> Iterator:
+    """``open_page(path="", width=1440, height=900, dark=False)`` -> a page; an error on any of them fails the test."""
+    errors: list[str] = []
+    contexts = []
+
+    def make(path: str = "", width: int = 1440, height: int = 900, dark: bool = False):
+        context = browser.new_context(viewport={"width": width, "height": height},
+                                      color_scheme="dark" if dark else "light", reduced_motion="reduce")
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server.url + "/" + path)
+        page.wait_for_selector("#tabs", timeout=30_000)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not errors, "errors on the page:\n" + "\n".join(errors)
+
+
+@pytest.fixture
+def page(open_page):
+    """The studio's page in a desktop window."""
+    return open_page()
