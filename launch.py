@@ -7,9 +7,11 @@
     python launch.py setup                 only set up
     python launch.py WORD ...              any other word is the command line: run, ls, show, stop, doctor ...
 
-Standard library only, and readable by Python 3.6, so that an older Python can say which one is needed.
+Standard library only, and readable by older Pythons, so that they can say which one is needed.
 STUDIO_HOME moves the workspace (~/.atelier).
 """
+
+from __future__ import print_function
 
 import hashlib
 import json
@@ -40,7 +42,8 @@ class SetupError(Exception):
 
 
 def say(text):
-    print(text, flush=True)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def venv_python():
@@ -160,7 +163,7 @@ def locked():
     try:
         file = open(LOCK, "a+", encoding="utf-8")
     except OSError as err:
-        raise cannot_write(err) from None
+        raise cannot_write(err)
     told = 0.0
     while True:
         try:
@@ -410,8 +413,8 @@ def explain(lines):
         return SetupError("No network: the package index cannot be reached. Check the connection (or PIP_INDEX_URL, "
                           "PIP_PROXY) and start again: what was installed stays.")
     errors = [line[7:] for line in lines if line.startswith("ERROR: ")]
-    return SetupError("pip could not install the packages: %s The whole log: %s"
-                      % ((errors or lines or ["no output"])[-1], LOG))
+    return SetupError("pip could not install the packages: %s. The whole log: %s"
+                      % ((errors or lines or ["no output"])[-1].rstrip("."), LOG))
 
 
 def link():
@@ -455,8 +458,8 @@ def set_up(files):
             write_stamp(files)
         except OSError as err:
             if err.errno == 28:
-                raise disk_full() from None
-            raise cannot_write(err) from None
+                raise disk_full()
+            raise cannot_write(err)
         say("  ready after %.0f s" % (time.time() - start))
 
 
@@ -506,6 +509,9 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 6):
+        sys.exit("Atelier needs Python 3.11; this is Python %d.%d. Install Python 3.11 and run: python3.11 launch.py"
+                 % sys.version_info[:2])
     try:
         sys.exit(main(sys.argv[1:]))
     except SetupError as problem:
