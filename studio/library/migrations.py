@@ -28,8 +28,31 @@ def m001_runs(db: Connection) -> None:
     db.exec_driver_sql("CREATE INDEX runs_created ON runs (created)")
 
 
+def m002_library(db: Connection) -> None:
+    db.exec_driver_sql("""
+        CREATE TABLE artifacts (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL UNIQUE, path TEXT NOT NULL, run_id TEXT,
+            owner TEXT, created REAL NOT NULL, size INTEGER NOT NULL DEFAULT 0, meta TEXT NOT NULL DEFAULT '{}')""")
+    db.exec_driver_sql("CREATE INDEX artifacts_run ON artifacts (run_id, path)")
+    db.exec_driver_sql("""
+        CREATE TABLE parents (
+            child_id TEXT NOT NULL REFERENCES artifacts (id) ON DELETE CASCADE,
+            ref TEXT NOT NULL, role TEXT NOT NULL, PRIMARY KEY (child_id, ref, role))""")
+    db.exec_driver_sql("CREATE INDEX parents_ref ON parents (ref)")
+
+
+def m003_chats(db: Connection) -> None:
+    db.exec_driver_sql("""
+        CREATE TABLE chats (
+            id TEXT PRIMARY KEY, title TEXT NOT NULL, owner TEXT, created REAL NOT NULL, updated REAL NOT NULL,
+            data TEXT NOT NULL)""")
+    db.exec_driver_sql("CREATE INDEX chats_updated ON chats (updated)")
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     m001_runs,
+    m002_library,
+    m003_chats,
 ]
 
 

@@ -1,0 +1,1 @@
+"""Models, datasets and files the studio knows, with where each came from."""

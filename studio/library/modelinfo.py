@@ -1,0 +1,143 @@
+"""What a model folder holds, read from its JSON files and safetensors headers. Loads no weights and runs no code."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+
+MAX_JSON = 32 * 1024 * 1024  # a sane config or weight index; a larger one is not read
+MAX_HEADER = 100 * 1024 * 1024  # the limit of the safetensors format itself
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts about the model or adapter in a folder.
+
+    Returns:
+        ``architecture``, ``model_type``, ``parameters``, ``size`` (bytes of weights), ``dtype``, ``context`` (tokens),
+        ``vocab_size``, ``chat_template`` (bool), ``tokenizer`` (bool), ``adapter`` (bool); for an adapter also
+        ``peft_type``, ``r`` and ``base`` (as written in its config). Unknown ones are ``None``.
+
+    Raises:
+        StudioError: no model there, broken or truncated files, or weights only as pickles, which can run code.
+    """
+    return dict(_describe(path, _stamp(path)))
+
+
+def _stamp(path: Path) -> tuple:
+    """Changes when any file of the folder does, so that facts are read once per state of the folder."""
+    try:
+        return tuple(sorted((p.name, s.st_mtime_ns, s.st_size) for p in path.iterdir() if (s := p.stat())))
+    except OSError:
+        return ()
+
+
+@lru_cache(maxsize=128)
+def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
+    names = {entry[0] for entry in stamp}
+    if "adapter_config.json" in names:
+        config = _json(path / "adapter_config.json")
+        facts = {"adapter": True, "architecture": None, "peft_type": config.get("peft_type"), "r": config.get("r"),
+                 "base": config.get("base_model_name_or_path")}
+        weights = ["adapter_model.safetensors"] if "adapter_model.safetensors" in names else []
+    elif "config.json" in names:
+        config = _json(path / "config.json")
+        facts = {"adapter": False, "architecture": (config.get("architectures") or [None])[0]}
+        weights = _weight_files(path, names)
+    else:
+        gguf = any(n.endswith(".gguf") for n in names)
+        why = "it holds a GGUF file, which can be run but not trained" if gguf else "there is no config.json in it"
+        raise StudioError(f"{path.name or path} is not a model folder: {why}.",
+                          "Choose a folder saved by transformers or PEFT (save_pretrained).", "model")
+    if not weights:
+        if pickles := sorted(n for n in names if n.endswith(PICKLES) and n not in ("training_args.bin",)):
+            raise StudioError(f"The weights of {path.name} are only a pickle file ({pickles[0]}), which can run code.",
+                              "Get the model as .safetensors, or convert it on a machine you trust.", "model")
+        raise StudioError(f"{path.name} has no weights (.safetensors).",
+                          "Copy the whole folder, or choose another model.", "model")
+    parameters, dtypes = 0, {}
+    for name in weights:
+        for dtype, count in _tensors(path / name):
+            parameters += count
+            dtypes[dtype] = dtypes.get(dtype, 0) + count
+    sizes = {entry[0]: entry[2] for entry in stamp}
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    tokenizer = _json(path / "tokenizer_config.json") if "tokenizer_config.json" in names else {}
+    return facts | {
+        "model_type": config.get("model_type"),
+        "parameters": parameters,
+        "dtype": max(dtypes, key=dtypes.get) if dtypes else None,
+        "size": sum(sizes.get(n, 0) for n in weights),
+        "context": text.get("max_position_embeddings") or text.get("n_positions"),
+        "vocab_size": text.get("vocab_size"),
+        "tokenizer": bool(names & {"tokenizer.json", "tokenizer.model", "vocab.json"}),
+        "chat_template": "chat_template.jinja" in names or bool(tokenizer.get("chat_template")),
+    }
+
+
+def _weight_files(path: Path, names: set[str]) -> list[str]:
+    if "model.safetensors.index.json" in names:
+        index = _json(path / "model.safetensors.index.json").get("weight_map")
+        parts = sorted({str(n) for n in index.values()}) if isinstance(index, dict) else []
+        if missing := [n for n in parts if n not in names]:
+            raise StudioError(f"{path.name} lacks {len(missing)} of {len(parts)} weight files ({missing[0]}).",
+                              "Download the model again or copy the missing files.", "model")
+        return parts
+    if "model.safetensors" in names:
+        return ["model.safetensors"]
+    return sorted(n for n in names if n.endswith(".safetensors") and not n.startswith("adapter"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise StudioError(f"{path.name} is too large to be a model's settings.", "Choose another folder.", "model")
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as err:
+        raise StudioError(f"{path.parent.name}/{path.name} is broken: it is not valid JSON.",
+                          "Download or save the model again.", "model") from err
+    except OSError as err:
+        raise StudioError(f"{path} cannot be read: {err.strerror}.", "Check its permissions.", "model") from err
+    if not isinstance(value, dict):
+        raise StudioError(f"{path.parent.name}/{path.name} is broken: it holds no settings.",
+                          "Download or save the model again.", "model")
+    return value
+
+
+def _tensors(path: Path) -> list[tuple[str, int]]:
+    """(dtype, number of values) of every tensor in a safetensors file, from its header.
+
+    Format: https://github.com/huggingface/safetensors#format (8 bytes length, JSON header, data).
+    """
+    broken = StudioError(f"{path.parent.name}/{path.name} is broken or cut short.",
+                         "Download or save the model again.", "model")
+    try:
+        total = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(MAX_HEADER, total - 8):
+                raise broken
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = max((t["data_offsets"][1] for t in header.values()), default=0)
+        if 8 + length + end > total:
+            raise broken
+        return [(t["dtype"], math.prod(t["shape"])) for t in header.values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as err:
+        raise broken from err
+
+
+def count(parameters: int | None) -> str:
+    """``1234567`` -> ``"1.2M"``; empty when unknown."""
+    if not parameters:
+        return ""
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if parameters >= limit:
+            return f"{parameters / limit:.3g}{unit}"
+    return str(parameters)
