@@ -210,10 +210,14 @@ def check_disk():
 
 
 def works(python):
-    """True if the environment's Python starts, is the right one and has pip."""
-    code = "import sys, pip; sys.exit(sys.version_info[:2] != %r)" % (PYTHON,)
+    """True if the environment's Python starts, is the right one, and its pip is whole."""
+    code = "import sys; sys.exit(sys.version_info[:2] != %r)" % (PYTHON,)
     try:
-        return subprocess.call([python, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+        if subprocess.call([python, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            return False
+        root = site_packages()
+        return any(re.match(r"pip-[\d.]+\.dist-info$", name) and whole(root, os.path.join(root, name))
+                   for name in os.listdir(root))
     except OSError:
         return False
 
@@ -230,19 +234,15 @@ def make_venv(fd):
     made = subprocess.run([base, "-m", "venv", VENV], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **passing(fd))
     if made.returncode or not works(venv_python()):
         text = made.stdout.decode(errors="replace")
-        if "ensurepip" in text or "ensurepip" in missing(base):
+        if "No space left" in text or shutil.disk_usage(HERE).free < 1e8:
+            raise disk_full()
+        if "ensurepip is not available" in text or subprocess.call([base, "-c", "import ensurepip, venv"],
+                                                                   stderr=subprocess.DEVNULL):
             raise SetupError("This Python (%s) has no venv module. On Debian or Ubuntu run: apt install "
                              "python%d.%d-venv" % ((base,) + PYTHON))
-        if "No space left" in text:
-            raise disk_full()
         if os.access(HERE, os.W_OK):
             raise SetupError("Could not make .venv with %s: %s" % (base, (text.strip().splitlines() or [""])[-1]))
         raise cannot_write(OSError(13, "permission denied"))
-
-
-def missing(base):
-    out = subprocess.run([base, "-c", "import ensurepip"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return out.stdout.decode(errors="replace")
 
 
 def passing(fd):
@@ -342,7 +342,7 @@ class Progress:
                 done, self.to_install, clock)
         megabytes = folder_bytes(TEMP) / 1e6
         total = max(self.total, len(self.found))
-        return "collecting", len(self.found), total, "2/3 downloading: %d of %d packages, %.0f MB - %s%s" % (
+        return "collecting", len(self.found), total, "2/3 collecting %d of %d packages, %.0f MB downloaded - %s%s" % (
             len(self.found), total, megabytes, clock, self.note)
 
     def show(self, last=False):
