@@ -1,0 +1,260 @@
+"""Rows -> tokens and labels. The preview and every trainer use this code and no other.
+
+Labels are made as TRL makes them (``SFTTrainer._prepare_dataset``): ``-100`` where nothing is learned.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.errors import StudioError
+from studio.trainers import chatml
+
+IGNORE = -100
+
+
+@dataclass
+class Sample:
+    """One row as the model sees it, already cut to the longest length."""
+
+    input_ids: list[int]
+    labels: list[int]
+    length: int  # tokens before the cut
+    ends: bool  # an end token is among the trained ones, so the model can learn to stop
+
+    @property
+    def truncated(self) -> bool:
+        return self.length > len(self.input_ids)
+
+    @property
+    def trained(self) -> int:
+        return sum(label != IGNORE for label in self.labels)
+
+
+@dataclass
+class Prepared:
+    """Samples of a split and what happened on the way."""
+
+    samples: list[Sample] = field(default_factory=list)
+    rows: int = 0
+    truncated: int = 0
+    endless: int = 0  # whole samples that train no end token
+    untrained: int = 0  # dropped: nothing left to learn from
+    empty: int = 0  # dropped: no text
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(s.input_ids) for s in self.samples)
+
+
+class Encoder:
+    """Turns normalised rows into samples.
+
+    Args:
+        tokenizer: A transformers tokenizer; its chat template may be set here (``chat_template``).
+        recipe: A recipe with ``max_length`` and, for chats, ``assistant_only_loss`` and ``chat_template``.
+        chat: The data holds conversations, or prompts with completions.
+
+    Raises:
+        StudioError: chats without a chat template, or a template whose answers cannot be told from the questions.
+    """
+
+    def __init__(self, tokenizer: Any, recipe: Any, chat: bool):
+        self.tokenizer, self.max_length = tokenizer, recipe.max_length
+        self.answers_only = bool(getattr(recipe, "assistant_only_loss", False))
+        self.warnings: list[tuple[str, str, str]] = []
+        mode = getattr(recipe, "chat_template", "auto")
+        if mode == "none":
+            tokenizer.chat_template = None
+        elif chat:
+            self._set_template(mode)
+        self.training_template: str | None = None
+        self.marked = False
+        if chat and tokenizer.chat_template and self.answers_only:
+            self._find_marks()
+        self._ends = {tokenizer.eos_token_id} | {
+            i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i != tokenizer.pad_token_id}
+        self._ends.discard(None)
+
+    def _set_template(self, mode: str) -> None:
+        tokenizer = self.tokenizer
+        if mode == "keep" and not tokenizer.chat_template:
+            raise StudioError("This model has no chat template, and the data are chats.",
+                              "Set 'Chat template' to automatic: ChatML is then added.", "model")
+        if mode == "chatml" or (mode == "auto" and not tokenizer.chat_template):
+            text = chatml.for_tokenizer(tokenizer)
+            if text is None:
+                raise StudioError("This model has no chat template and no end token, so it could never learn to stop.",
+                                  "Choose a model with an end token, or train on plain text.", "model")
+            if mode == "auto":
+                self.warnings.append(("chat-template-added", "The model has no chat template: ChatML was added to it.",
+                                      "The result carries the template, so chatting with it works as trained."))
+            tokenizer.chat_template = text
+
+    def _find_marks(self) -> None:
+        if "generation" in self.tokenizer.chat_template and "{%" in self.tokenizer.chat_template:
+            import re
+
+            if re.search(r"\{%-?\s*generation\s*-?%\}", self.tokenizer.chat_template):
+                self.marked = True
+                return
+        from trl.chat_template_utils import get_training_chat_template
+
+        try:
+            self.training_template, self.marked = get_training_chat_template(self.tokenizer), True
+        except ValueError:
+            self.marked = False  # the answers are then found by rendering each turn without and with it
+
+    def __call__(self, row: dict[str, Any]) -> Sample | None:
+        """A row's sample, or ``None`` for a row without text."""
+        if "messages" in row:
+            ids, mask = self._chat(row["messages"], row.get("tools"))
+        elif "prompt" in row:
+            ids, mask = self._completion(row["prompt"], row["completion"], row.get("tools"))
+        else:
+            ids, mask = self._text(row["text"])
+        if not ids:
+            return None
+        labels = ids if mask is None else [i if m else IGNORE for i, m in zip(ids, mask, strict=True)]
+        cut_ids, cut_labels = ids[: self.max_length], labels[: self.max_length]
+        # The first token is never predicted, so a mask that leaves only it has nothing to learn.
+        ends = any(label in self._ends for label in cut_labels[1:])
+        return Sample(list(cut_ids), list(cut_labels), len(ids), ends)
+
+    def _text(self, text: str) -> tuple[list[int], None]:
+        if not text.strip():
+            return [], None
+        end = self.tokenizer.eos_token
+        return self.tokenizer(text if end is None or text.endswith(end) else text + end)["input_ids"], None
+
+    def _completion(self, prompt: Any, completion: Any, tools: Any) -> tuple[list[int], list[int] | None]:
+        if not isinstance(prompt, str) or self.tokenizer.chat_template:
+            messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+            answer = completion if isinstance(completion, list) else [{"role": "assistant", "content": completion}]
+            return self._chat([*messages, *answer], tools)
+        end = self.tokenizer.eos_token
+        whole = prompt + (completion if end is None or completion.endswith(end) else completion + end)
+        ids, head = self.tokenizer(whole)["input_ids"], self.tokenizer(prompt)["input_ids"]
+        start = 0
+        for a, b in zip(head, ids, strict=False):
+            if a != b:
+                break
+            start += 1
+        mask = [0] * start + [1] * (len(ids) - start) if self.answers_only else None
+        return ids, mask
+
+    def _chat(self, messages: list[dict[str, Any]], tools: Any) -> tuple[list[int], list[int] | None]:
+        if not messages:
+            return [], None
+        if not self.tokenizer.chat_template:
+            raise StudioError("The data are chats, and the chat template is set to none.",
+                              "Set 'Chat template' to automatic.", "chat_template")
+        kwargs = {"tools": tools or None, "chat_template": self.training_template, "tokenize": True, "return_dict": True}
+        try:
+            if not self.answers_only:
+                return self.tokenizer.apply_chat_template(messages, **kwargs)["input_ids"], None
+            if self.marked:
+                out = self.tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, **kwargs)
+                return out["input_ids"], out["assistant_masks"]
+            return self._spans(messages, tools)
+        except StudioError:
+            raise
+        except Exception as err:  # templates are programs of the model's author: they raise what they like
+            raise StudioError(f"The model's chat template refuses a conversation: {err}.",
+                              "Set 'Chat template' to ChatML, or mend the row (roles must take turns).", "dataset") from err
+
+    def _spans(self, messages: list[dict[str, Any]], tools: Any) -> tuple[list[int], list[int]]:
+        """Finds the answers in the rendered text by rendering the conversation up to each."""
+        def render(part: list, prompt: bool) -> str:
+            return self.tokenizer.apply_chat_template(part, tools=tools or None, tokenize=False, add_generation_prompt=prompt)
+
+        text, spans = render(messages, False), []
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                before, after = render(messages[:i], True), render(messages[: i + 1], False)
+                if not (text.startswith(before) and text.startswith(after)):
+                    raise StudioError("In this model's chat template the answers cannot be told from the questions.",
+                                      "Turn off 'Learn from the answers only', or set 'Chat template' to ChatML.",
+                                      "assistant_only_loss")
+                spans.append((len(before), len(after)))
+        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        mask = [int(any(a < end and b > start for start, end in spans)) for a, b in out["offset_mapping"]]
+        return out["input_ids"], mask
+
+    def prepare(self, rows: Iterable[dict[str, Any]]) -> Prepared:
+        """All rows; those with nothing to learn from are dropped and counted."""
+        made = Prepared()
+        for row in rows:
+            made.rows += 1
+            sample = self(row)
+            if sample is None:
+                made.empty += 1
+                continue
+            made.truncated += sample.truncated
+            if all(label == IGNORE for label in sample.labels[1:]):
+                made.untrained += 1
+                continue
+            made.endless += not sample.ends and not sample.truncated
+            made.samples.append(sample)
+        return made
+
+
+def is_chat(rows: list[dict[str, Any]]) -> bool:
+    """Conversations, or prompts with completions, are among the rows."""
+    return any("messages" in row or "prompt" in row for row in rows)
+
+
+def split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """(training rows, validation rows), the same for the same seed; both keep the order of ``rows``."""
+    count = round(len(rows) * share)
+    if share > 0 and len(rows) > 1:
+        count = min(max(count, 1), len(rows) - 1)
+    held = set(random.Random(seed).sample(range(len(rows)), count))
+    return [r for i, r in enumerate(rows) if i not in held], [r for i, r in enumerate(rows) if i in held]
+
+
+def read(recipe: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
+    """(training rows, validation rows, format facts) of a recipe.
+
+    Raises:
+        StudioError: unreadable data, or no rows left.
+    """
+    from studio.datasets import formats
+
+    rows, info = formats.load_rows(recipe.dataset, recipe.columns, "train")
+    rows = list(rows)
+    if not rows:
+        raise StudioError("No usable rows are left in the dataset.", "Look at its preview: which column is the answer?", "dataset")
+    if recipe.eval_dataset:
+        try:
+            held = list(formats.load_rows(recipe.eval_dataset, recipe.columns, "train")[0])
+        except StudioError as err:
+            raise StudioError(err.message, err.hint, "eval_dataset") from err
+        return rows, held, info
+    train, held = split(rows, recipe.eval_share, recipe.seed)
+    return train, held, info
+
+
+def report(made: Prepared, recipe: Any, warn: Any, what: str = "samples") -> None:
+    """Warn about what was cut or dropped.
+
+    Raises:
+        StudioError: nothing is left.
+    """
+    if not made.samples:
+        why = (f"all {made.untrained} have their answer cut off or empty" if made.untrained else "all are empty")
+        raise StudioError(f"Nothing is left to learn from: of {made.rows} {what}, {why}.",
+                          "Raise 'Longest sample', or check the columns." if made.untrained else "Check the columns.",
+                          "max_length" if made.truncated and made.untrained else "dataset")
+    if made.truncated:
+        warn("truncated", f"{made.truncated} of {made.rows} {what} are cut at {recipe.max_length} tokens.",
+             "Raise 'Longest sample' to keep their ends.")
+    if made.untrained or made.empty:
+        warn("rows-dropped", f"{made.untrained + made.empty} of {made.rows} {what} were left out: nothing to learn from.",
+             "They are empty, or their answer lies behind the cut.")
+    if made.endless:
+        warn("no-end-token", f"{made.endless} of {made.rows} {what} train no end token: the model may not learn to stop.",
+             "Choose another chat template, or a model with an end token.")

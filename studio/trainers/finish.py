@@ -1,0 +1,129 @@
+"""After the training: the best weights, the result's folder, its model card, its place in the library."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from studio.library import refs
+from studio.library.modelinfo import count
+
+
+def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.ModelRef | None, made: Any, held: Any, steps: int,
+           began: float, save_dtype: str | None = None) -> dict[str, Any]:
+    """Writes ``ctx.output`` and registers it; returns the run's summary.
+
+    A run stopped before its end also gives a result: the best, or the newest, of what was trained so far.
+    """
+    best = trainer.load_best()
+    history = trainer.state.log_history
+    losses = [(h["step"], h["loss"]) for h in history if "loss" in h]
+    evals = [(h["step"], h["eval_loss"]) for h in history if "eval_loss" in h]
+    kept = best if best is not None else trainer.state.global_step
+    summary: dict[str, Any] = {
+        "steps": trainer.state.global_step, "of_steps": steps, "kept_step": kept, "train_loss": losses[-1][1] if losses else None,
+        "eval_loss": dict(evals).get(kept, evals[-1][1] if evals else None), "eval_loss_before": dict(evals).get(0),
+        "samples": len(made.samples), "validation_samples": len(held.samples), "tokens": trainer.count_tokens(),
+        "seconds": round(trainer.memory["seconds"], 2), "wall_seconds": round(time.time() - began, 2),
+    }
+    if summary["seconds"]:
+        summary["tokens_per_second"] = round(summary["tokens"] / summary["seconds"], 1)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    adapter = hasattr(model, "peft_config")
+    parameters = sum(p.numel() for p in model.parameters())
+    summary |= {"parameters": parameters, "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+    save(model, tokenizer, ctx.output, save_dtype or (None if adapter else native_dtype(base)))
+    name = recipe.name or default_name(recipe, base)
+    (ctx.output / "README.md").write_text(card(name, recipe, summary, losses, evals, adapter, base), "utf-8")
+    parents = ([(recipe.model, "base")] if base is not None else []) + [(recipe.dataset, "data")]
+    if recipe.eval_dataset:
+        parents.append((recipe.eval_dataset, "validation"))
+    meta = {"method": f"{recipe.kind}/{recipe.method}", "step": kept, "parameters": parameters,
+            **{k: summary[k] for k in ("eval_loss", "train_loss") if summary[k] is not None}}
+    ctx.artifact("adapter" if adapter else "model", ctx.output, name, meta, parents)
+    return {k: v for k, v in summary.items() if v is not None}
+
+
+def native_dtype(base: refs.ModelRef | None) -> str | None:
+    """The precision the base was stored in, so that a fine-tuned model is not twice its size."""
+    word = {"BF16": "bfloat16", "F16": "float16"}.get((base.meta if base else {}).get("dtype") or "")
+    return word
+
+
+def save(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:
+    """Model or adapter as safetensors, with its tokenizer; complete or not there."""
+    import torch
+
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    if dtype:
+        model = model.to(getattr(torch, dtype))
+    if hasattr(model, "config"):
+        model.config.use_cache = True
+    model.save_pretrained(str(part))
+    tokenizer.save_pretrained(str(part))
+    (part / "README.md").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def default_name(recipe: Any, base: refs.ModelRef | None) -> str:
+    """``Starter · Polite answers``: from what and on what."""
+    try:
+        data = refs.resolve_dataset(recipe.dataset).label
+    except Exception:  # the data may have been moved while the run went on; a name is not worth a failed run
+        data = recipe.dataset.rpartition("/")[2]
+    text = " · ".join(p for p in (base.label if base else "", data.removesuffix(".jsonl").removesuffix(".json")) if p)
+    return text[:80] or recipe.method
+
+
+def card(name: str, recipe: Any, summary: dict[str, Any], losses: list, evals: list, adapter: bool,
+         base: refs.ModelRef | None) -> str:
+    """The model card, with the Hub's front matter."""
+    front = ["---", "library_name: " + ("peft" if adapter else "transformers"), "pipeline_tag: text-generation"]
+    if base is not None and base.hub_id:
+        front += [f"base_model: {base.hub_id}"]
+    if recipe.dataset.startswith("hub:"):
+        front += ["datasets:", f"- {recipe.dataset[4:].partition('@')[0]}"]
+    front += ["tags:", "- atelier", f"- {recipe.kind}", *(["- lora"] if adapter else []), "---"]
+
+    def number(value: Any) -> str:
+        return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else "not measured"
+
+    kind = "A LoRA adapter" if adapter else "A language model"
+    source = f" for {base.label} (`{recipe.model}`)" if base is not None and adapter else \
+        f", fine-tuned from {base.label} (`{recipe.model}`)" if base is not None else ", trained from scratch"
+    rows = [("Steps", f"{summary['steps']} of {summary['of_steps']}; the weights are those of step {summary['kept_step']}"),
+            ("Parameters", f"{number(summary['parameters'])} ({count(summary['trained_parameters']) or '0'} trained)"),
+            ("Samples", f"{number(summary['samples'])} to learn from, {number(summary['validation_samples'])} to validate on"),
+            ("Tokens seen", number(summary["tokens"])), ("Training time", f"{summary['seconds']:.0f} s"),
+            ("Training loss", f"{number(losses[0][1])} at first, {number(losses[-1][1])} at last" if losses else "not measured"),
+            ("Validation loss", f"{number(summary['eval_loss_before'])} before, {number(summary['eval_loss'])} after"
+             if evals else "not measured")]
+    lines = [*front, "", f"# {name}", "", f"{kind}{source}, on `{recipe.dataset}`.", "", "| | |", "|---|---|",
+             *(f"| {k} | {v} |" for k, v in rows), "", "## Use", "", "```python", *_use(adapter, base), "```", ""]
+    if evals:
+        lines += ["## Validation loss", "", "| step | loss |", "|---|---|", *(f"| {s} | {v:.4f} |" for s, v in _thin(evals)), ""]
+    versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "trl", "peft"))
+    lines += ["## Recipe", "", "```yaml", recipe.to_yaml().rstrip(), "```", "",
+              f"Made {time.strftime('%Y-%m-%d')} with Atelier on {platform.machine()}, Python {platform.python_version()}, {versions}.", ""]
+    return "\n".join(lines)
+
+
+def _use(adapter: bool, base: refs.ModelRef | None) -> list[str]:
+    auto = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
+    return [f"from {'peft' if adapter else 'transformers'} import {auto}", "from transformers import AutoTokenizer", "",
+            'folder = "."  # where this card lies', f"model = {auto}.from_pretrained(folder)",
+            "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+
+
+def _thin(points: list, most: int = 12) -> list:
+    step = max(1, -(-len(points) // most))
+    return sorted({*points[::step], points[-1]})
+
+

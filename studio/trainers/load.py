@@ -1,0 +1,93 @@
+"""Models and tokenizers for training, with refusals a person can act on. Imports transformers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from studio.errors import StudioError
+from studio.library import refs
+
+
+def _loaded(what: Any, ref: Any, trust: bool, **kwargs: Any) -> Any:
+    try:
+        return what.from_pretrained(ref.source, revision=ref.revision, trust_remote_code=trust, **kwargs)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as err:
+        text = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+        if "trust_remote_code" in str(err):
+            raise StudioError(f"{ref.label} needs Python code from its own repository.",
+                              "If you trust its author, turn on 'Run the model's own code'.", "trust_remote_code") from err
+        if "gated" in str(err).lower() or "401" in str(err):
+            raise StudioError(f"{ref.label} is gated: its owner wants you to accept terms first.",
+                              "Accept them on its Hub page and log in with a token.", "model") from err
+        raise StudioError(f"{ref.label} cannot be loaded: {text}", "Choose another model or mend its folder.", "model") from err
+
+
+def tokenizer(model: refs.ModelRef, trust: bool = False) -> Any:
+    """The tokenizer of a model or adapter (an adapter's own, if it has one, else its base's).
+
+    Raises:
+        StudioError: none there, or broken.
+    """
+    from transformers import AutoTokenizer
+
+    source = model
+    if model.is_adapter and model.path and not (model.path / "tokenizer_config.json").exists():
+        source = refs.resolve_model(base_of(model))
+    made = _loaded(AutoTokenizer, source, trust)
+    if made.pad_token is None:
+        made.pad_token = made.eos_token or made.unk_token
+    if made.pad_token is None:
+        raise StudioError(f"The tokenizer of {model.label} has neither a padding nor an end token.", "Choose another model.",
+                          "model")
+    return made
+
+
+def base_of(model: refs.ModelRef) -> str:
+    """Reference of the base of an adapter.
+
+    Raises:
+        StudioError: if nobody knows it.
+    """
+    if not model.base:
+        raise StudioError(f"The adapter {model.label} does not say which model it belongs to.",
+                          "Choose the base model itself, or an adapter made here.", "model")
+    return model.base
+
+
+def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False, merge: bool = False) -> Any:
+    """A causal language model, an adapter on its base where ``ref`` is one.
+
+    Args:
+        dtype: Torch dtype of the weights.
+        merge: Fold an adapter into its base, for training all weights; else it stays trainable.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = refs.resolve_model(base_of(ref)) if ref.is_adapter else ref
+    made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **({"device_map": "auto"} if gpu else {}))
+    made.config.use_cache = False
+    if ref.is_adapter:
+        from peft import PeftModel
+
+        try:
+            made = PeftModel.from_pretrained(made, ref.source, is_trainable=not merge)
+        except (OSError, ValueError, RuntimeError) as err:
+            raise StudioError(f"The adapter {ref.label} does not fit its base {source.label}.",
+                              "Choose the model it was trained on.", "model") from err
+        if merge:
+            made = made.merge_and_unload()
+    return made
+
+
+def quiet() -> None:
+    """Keeps the libraries' progress bars and advice out of the worker's log; their warnings stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()

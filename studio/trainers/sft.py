@@ -1,0 +1,77 @@
+"""The run that LoRA and full fine-tuning, and continued pretraining, share. Imports the training stack inside functions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from studio.errors import StudioError
+from studio.library import refs
+
+
+def check(recipe: Any) -> None:
+    """What can be known before the start, without torch.
+
+    Raises:
+        StudioError: unknown model or data, a sample longer than the model's context.
+    """
+    model = refs.resolve_model(recipe.model)
+    refs.resolve_dataset(recipe.dataset)
+    if recipe.eval_dataset:
+        try:
+            refs.resolve_dataset(recipe.eval_dataset)
+        except StudioError as err:
+            raise StudioError(err.message, err.hint, "eval_dataset") from err
+    context = model.meta.get("context")
+    if model.is_adapter and model.base:
+        context = refs.resolve_model(model.base).meta.get("context")
+    if context and recipe.max_length > context:
+        raise StudioError(f"{model.label} reads at most {context} tokens; the longest sample is set to {recipe.max_length}.",
+                          f"Set 'Longest sample' to {context} or less.", "max_length")
+
+
+def run(recipe: Any, ctx: Any, lora: bool) -> dict[str, Any]:
+    """Trains, keeps the best, writes the result and its card; returns the summary."""
+    from studio.trainers import data, finish, load, loop, plan
+
+    began = time.time()
+    load.quiet()
+    gpu = loop.has_gpu()
+    ref = refs.resolve_model(recipe.model)
+    tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
+    train_rows, held_rows, _ = data.read(recipe)
+    encoder = data.Encoder(tokenizer, recipe, data.is_chat(train_rows[:50]))
+    made, held = encoder.prepare(train_rows), encoder.prepare(held_rows)
+    for warning in encoder.warnings:
+        ctx.warning(*warning)
+    data.report(made, recipe, ctx.warning)
+    if held_rows and not held.samples:
+        ctx.warning("no-validation", "No validation sample is usable, so there is no validation loss.", "Check the validation data.")
+    table = loop.dataset(made.samples, recipe.packing, recipe.max_length)
+    held_table = loop.dataset(held.samples, recipe.packing, recipe.max_length) if held.samples else None
+    steps = plan.total_steps(recipe, len(table))
+    ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; {steps} steps.")
+    dtype = plan.load_dtype(recipe, gpu, lora)
+    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=not lora)
+    config = None
+    if lora and ref.is_adapter:
+        ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and layers.")
+    elif lora:
+        config = lora_config(recipe)
+    try:
+        trainer = loop.train(model, tokenizer, recipe, ctx, table, held_table, steps, config)
+    except ValueError as err:
+        if lora and "target modules" in str(err).lower():
+            raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.", "target_modules") from err
+        raise
+    return finish.finish(trainer, tokenizer, recipe, ctx, ref, made, held, steps, began)
+
+
+def lora_config(recipe: Any) -> Any:
+    """PEFT's config for a recipe with the adapter fields."""
+    from peft import LoraConfig
+
+    named = [part.strip() for part in recipe.target_modules.split(",") if part.strip()]
+    return LoraConfig(task_type="CAUSAL_LM", r=recipe.r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout,
+                      target_modules="all-linear" if named in ([], ["all-linear"]) else named,
+                      use_rslora=recipe.use_rslora, use_dora=recipe.use_dora)

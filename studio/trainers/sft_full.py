@@ -1,0 +1,52 @@
+"""Full fine-tuning: every weight of the model is trained."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from studio.method import Estimate, Method
+from studio.recipe import field
+from studio.trainers.common import SFT, SFTRecipe
+
+
+class FullRecipe(SFTRecipe):
+    """Fields of a full fine-tuning run."""
+
+    method: ClassVar[str] = "full"
+
+    learning_rate: float = field(3e-4, "Learning rate", "How large each step is. Too high: the loss jumps and old skills are lost. "
+                                 "Too low: it hardly falls. 3e-4 suits the starter; 1e-5 to 2e-5 is usual for models of a billion "
+                                 "and more.", group="training", widget="log", library=SFT, gt=0, le=1.0)
+
+
+class Full(Method):
+    """All weights."""
+
+    title = "Full fine-tuning"
+    summary = "Trains every weight: learns the most, needs about eight times the model's memory, makes a whole new model."
+    paper = "https://arxiv.org/abs/1801.06146"
+    Recipe = FullRecipe
+
+    @classmethod
+    def check(cls, recipe: FullRecipe) -> None:
+        from studio.trainers import sft
+
+        sft.check(recipe)
+
+    @classmethod
+    def estimate(cls, recipe: FullRecipe) -> Estimate:
+        from studio.trainers import plan
+
+        return plan.estimate(recipe, lora=False)
+
+    @classmethod
+    def script(cls, recipe: FullRecipe) -> str:
+        from studio.trainers import script
+
+        return script.write(recipe, lora=False)
+
+    @classmethod
+    def run(cls, recipe: FullRecipe, ctx: Any) -> dict[str, Any]:
+        from studio.trainers import sft
+
+        return sft.run(recipe, ctx, lora=False)

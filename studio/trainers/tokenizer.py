@@ -1,0 +1,44 @@
+"""Byte-level BPE tokenizers trained from the data (GPT-2's scheme: Radford et al. 2019; BPE: Sennrich et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from studio.trainers import chatml
+
+PAD = "<|pad|>"
+
+
+def texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Every piece of text in normalised rows."""
+    for row in rows:
+        if "messages" in row:
+            yield from (m["content"] for m in row["messages"] if isinstance(m.get("content"), str))
+        elif "prompt" in row:
+            yield from (str(row["prompt"]), str(row["completion"]))
+        else:
+            yield row["text"]
+
+
+def train(rows: Iterable[dict[str, Any]], vocab_size: int, context: int) -> Any:
+    """A tokenizer with single digits, so that sums can be learned, ChatML marks and a chat template.
+
+    Args:
+        vocab_size: Entries in all; fewer when the text has fewer pieces worth one.
+        context: Longest input, kept in its config.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                 pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(texts(rows), trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, chatml.START, chatml.END], show_progress=False, min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    made = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=chatml.END, pad_token=PAD, model_max_length=context,
+                                   additional_special_tokens=[chatml.START], clean_up_tokenization_spaces=False)
+    made.chat_template = chatml.template()
+    return made
