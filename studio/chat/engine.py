@@ -1,0 +1,120 @@
+"""A chat engine: one base model and its adapters, served on loopback by a process of its own.
+
+``python -m studio.chat.engine --base REF [--adapter NAME=REF ...] [--port N] [--record FILE]``
+
+The key comes from ``ATELIER_ENGINE_KEY`` or ``--key`` (the environment is the better place: command lines can be read by
+everyone on the machine). An engine that nobody asks anything for ``--idle`` minutes ends itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from studio.chat import records
+from studio.errors import StudioError
+
+log = logging.getLogger("studio.chat")
+
+
+def threads() -> int:
+    """CPU threads of an engine: ``ATELIER_THREADS``, ``OMP_NUM_THREADS``, else half of the cores up to four."""
+    for name in ("ATELIER_THREADS", "OMP_NUM_THREADS"):
+        if (value := os.environ.get(name, "")).isdigit() and int(value) > 0:
+            return int(value)
+    return max(1, min(4, (os.cpu_count() or 2) // 2))
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m studio.chat.engine", description="Serve a model on loopback.")
+    parser.add_argument("--base", required=True, help="reference of a whole model")
+    parser.add_argument("--adapter", action="append", default=[], metavar="NAME=REF", help="an adapter of it")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--key", default=os.environ.get("ATELIER_ENGINE_KEY", ""))
+    parser.add_argument("--idle", type=float, default=10.0, help="minutes without a question until it ends; 0: never")
+    parser.add_argument("--record", type=Path, help="file in which it says how it is doing")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Load, then serve until stopped or idle. Returns the exit code."""
+    args = arguments(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    key = args.key or secrets.token_urlsafe(24)
+    if not args.key:
+        print(f"key: {key}", flush=True)
+    try:
+        sock = socket.create_server(("127.0.0.1", args.port))
+    except OSError as err:
+        print(f"Port {args.port} is not free: {err.strerror}. Choose another with --port.", file=sys.stderr)
+        return 2
+    try:
+        return _serve(args, key, sock)
+    except StudioError as err:
+        log.error("%s", err)
+        if args.record:
+            records.update(args.record, os.getpid(), state="failed", error=err.to_dict())
+        return 1
+
+
+def _serve(args: argparse.Namespace, key: str, sock: socket.socket) -> int:
+    began = time.monotonic()
+    from studio.library.refs import resolve_model
+
+    base = resolve_model(args.base)
+    import torch
+    import uvicorn
+
+    from studio.chat.host import Host
+    from studio.chat.server import Engine, build
+
+    torch.set_num_threads(threads())
+    host = Host(base.source, base.revision)
+    for item in args.adapter:
+        name, _, ref = item.partition("=")
+        host.add_adapter(name, resolve_model(ref or name).source)
+    log.info("%s loaded in %.1f s on %s with %d threads", args.base, time.monotonic() - began, host.device,
+             torch.get_num_threads())
+
+    async def run() -> None:
+        engine = Engine(host, args.base, key)
+        server = uvicorn.Server(uvicorn.Config(build(engine), log_level="warning", access_log=False, lifespan="off",
+                                               timeout_graceful_shutdown=1, timeout_keep_alive=30))
+        server.install_signal_handlers = lambda: None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+        port = sock.getsockname()[1]
+        if args.record:
+            records.update(args.record, os.getpid(), state="ready", port=port)
+        print(f"serving on http://127.0.0.1:{port}/v1", flush=True)
+        watch = asyncio.create_task(_watch(engine, server, args.idle * 60))
+        await server.serve(sockets=[sock])
+        watch.cancel()
+
+    asyncio.run(run())
+    if args.record:
+        records.remove(args.record, os.getpid())
+    log.info("ended")
+    sys.stderr.flush()
+    os._exit(0)  # threads may still be inside a forward
+
+
+async def _watch(engine: "Engine", server: "uvicorn.Server", idle: float) -> None:  # noqa: F821
+    while idle > 0:
+        await asyncio.sleep(max(0.2, min(5.0, idle - engine.idle_seconds())))
+        if engine.idle_seconds() >= idle:
+            log.info("nothing to do for %.0f s: ending", idle)
+            server.should_exit = True
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

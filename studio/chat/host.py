@@ -1,0 +1,315 @@
+"""One loaded base model, its adapters, and generations that run on it side by side."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studio.chat.text import PLAIN_NOTE, PLAIN_STOP, Detokenizer, merge_system, plain_prompt
+from studio.chat.turn import Turn
+from studio.errors import StudioError
+
+FLUSH_SECONDS = 0.03  # text is sent in pieces this far apart: a packet per token would cost more than a small model
+
+
+@dataclass
+class Sampling:
+    """How the next token is chosen. ``None`` takes the model's own ``generation_config``."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """What a generation was. Times in seconds."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    finish: str = "length"
+    ttft: float | None = None
+    seconds: float = 0.0
+    tokens_per_second: float | None = None
+    note: str = ""
+
+
+class Host:
+    """Loads ``path`` (a folder, or a Hub id with ``revision``) and answers with it or with adapters on it.
+
+    Raises:
+        StudioError: if it cannot be loaded; the message says why.
+    """
+
+    def __init__(self, path: str, revision: str | None = None):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.torch = torch
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        try:
+            self.tokenizer = _tokenizer(path, revision)
+            self.model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype,
+                                                              use_safetensors=True).to(self.device).eval()
+        except Exception as err:
+            raise _explain(err, path) from err
+        self.context = _context(self.model)
+        self._turn = Turn()
+        self._peft: Any = None
+        self._adapters: dict[str, tuple[str, Any]] = {}  # name -> (inner name, tokenizer)
+        self._switches: list[Any] = []
+        self._selected: str | None = None
+        self._stale: list[str] = []
+        self._running = 0
+
+    # ---- adapters
+
+    def add_adapter(self, name: str, path: str) -> None:
+        """Puts the LoRA adapter of folder ``path`` on the base as ``name``, replacing one of that name.
+
+        Raises:
+            StudioError: if it does not fit this base.
+        """
+        from peft import PeftModel
+
+        inner = f"a{sum(1 for _ in self._adapters)}_{time.monotonic_ns()}"  # peft forbids dots and slashes
+        tokenizer = _tokenizer(path, None) if (Path(path) / "tokenizer_config.json").exists() else self.tokenizer
+        with self._turn:
+            try:
+                if self._peft is None:
+                    self._peft = PeftModel.from_pretrained(self.model, path, adapter_name=inner).eval()
+                else:
+                    self._peft.load_adapter(path, inner)
+            except Exception as err:
+                self._find_switches()
+                self._select(None)
+                first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+                raise StudioError(f"The adapter does not fit its base model: {first}",
+                                  "Load it on the model it was trained from.", "model") from err
+            if old := self._adapters.get(name):
+                self._stale.append(old[0])
+            self._adapters[name] = (inner, tokenizer)
+            if not self._running:  # an answer under way keeps the weights it began with
+                for inner in self._stale:
+                    self._peft.delete_adapter(inner)
+                self._stale.clear()
+            self._find_switches()
+            self._select(None)
+        gc.collect()
+
+    def adapters(self) -> list[str]:
+        return list(self._adapters)
+
+    def _find_switches(self) -> None:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.other import AuxiliaryTrainingWrapper
+
+        kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+        self._switches = [m for m in self.model.modules() if isinstance(m, kinds)]
+        self._selected = "?"
+
+    def _select(self, inner: str | None) -> None:
+        """Makes the next forward run through ``inner``, or the bare base.
+
+        peft's own ``set_adapter`` also walks all weights to set ``requires_grad``, which is far too slow to do
+        twice a token; a frozen engine only needs the two names that the layers' forward looks at.
+        """
+        if self._selected != inner:
+            for layer in self._switches:
+                layer._disable_adapters = inner is None
+                if inner is not None:
+                    layer._active_adapter = [inner]
+            self._selected = inner
+
+    # ---- prompts
+
+    def encode(self, messages: list[dict[str, str]], name: str | None = None) -> tuple[list[int], str]:
+        """(token ids, note) of a conversation that asks for the next answer of the base or of adapter ``name``.
+
+        Raises:
+            StudioError: the template refuses the conversation, or it is longer than the context.
+        """
+        tokenizer = self._adapters[name][1] if name else self.tokenizer
+        note = ""
+        if not tokenizer.chat_template:
+            note = PLAIN_NOTE
+            ids = tokenizer(plain_prompt(messages))["input_ids"]
+        else:
+            try:
+                ids = _template(tokenizer, messages)
+            except Exception as err:
+                merged = merge_system(messages)
+                if merged == messages:
+                    raise StudioError(f"The model's chat template refuses this conversation: {err}",
+                                      "Messages must alternate between user and assistant.", "messages") from err
+                try:
+                    ids = _template(tokenizer, merged)
+                except Exception as again:
+                    raise StudioError(f"The model's chat template refuses this conversation: {again}",
+                                      "Messages must alternate between user and assistant.", "messages") from again
+                note = "This model's template has no system role; the system prompt goes before the first message."
+        if not ids:
+            raise StudioError("There is nothing to answer.", "Write a message first.", "messages")
+        if self.context and len(ids) >= self.context:
+            raise StudioError(f"The conversation is {len(ids)} tokens long; this model can read {self.context}.",
+                              "Start a new chat, or shorten the messages or the system prompt.", "messages")
+        return ids, note
+
+    # ---- generation
+
+    def generate(self, ids: list[int], sampling: Sampling, emit: Callable[[str], None], cancelled: threading.Event,
+                 name: str | None = None, note: str = "") -> Result:
+        """Answers in the calling thread, giving text to ``emit`` as it comes. Others may run on the model meanwhile.
+
+        Args:
+            ids: The prompt, from :meth:`encode`.
+            sampling: How to choose tokens.
+            emit: Called with pieces of text.
+            cancelled: Set it to end the generation at the next token.
+            name: Adapter to answer with.
+            note: Passed through to the result.
+        """
+        torch = self.torch
+        began = time.perf_counter()
+        inner, tokenizer = self._adapters[name] if name else (None, self.tokenizer)
+        stop = sampling.stop + ([] if tokenizer.chat_template else PLAIN_STOP)
+        loop = _Loop(self, inner, Detokenizer(tokenizer, stop), emit, cancelled, self._ends(tokenizer))
+        config = self._config(sampling, len(ids), loop.ends, tokenizer)
+        with self._turn:
+            self._running += 1
+            try:
+                self._select(inner)
+                if sampling.seed is not None:
+                    torch.manual_seed(sampling.seed)
+                else:
+                    torch.seed()
+                inputs = torch.tensor([ids], device=self.device)
+                self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=config,
+                                    stopping_criteria=[loop])
+            finally:
+                self._running -= 1
+        return loop.result(Result(prompt_tokens=len(ids), note=note), began)
+
+    def _ends(self, tokenizer: Any) -> set[int]:
+        own = self.model.generation_config.eos_token_id
+        ends = set(own if isinstance(own, list) else [] if own is None else [own])
+        return ends | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+
+    def _config(self, sampling: Sampling, prompt: int, ends: set[int], tokenizer: Any) -> Any:
+        from transformers import GenerationConfig
+
+        own = self.model.generation_config
+
+        def pick(name: str, default: float) -> float:
+            asked, model = getattr(sampling, name), getattr(own, name, None)
+            return asked if asked is not None else model if model is not None else default
+
+        temperature = pick("temperature", 1.0)
+        room = max(1, self.context - prompt) if self.context else 1 << 20
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0)
+        config = GenerationConfig(do_sample=temperature > 0, max_new_tokens=min(sampling.max_tokens or 512, room),
+                                  repetition_penalty=pick("repetition_penalty", 1.0), pad_token_id=pad,
+                                  eos_token_id=sorted(ends) or None, use_cache=True, num_beams=1)
+        if temperature > 0:
+            config.temperature = temperature
+            config.top_p, config.top_k, config.min_p = pick("top_p", 1.0), int(pick("top_k", 0)), pick("min_p", 0.0)
+        return config
+
+    def step_aside(self, inner: str | None) -> None:
+        """Lets the others run, then takes the model back as it was: own adapter, own random state."""
+        if not self._turn.wanted:
+            return
+        torch = self.torch
+        state = torch.cuda.get_rng_state() if self.device == "cuda" else torch.get_rng_state()
+        self._turn.release()
+        self._turn.acquire()
+        torch.cuda.set_rng_state(state) if self.device == "cuda" else torch.set_rng_state(state)
+        self._select(inner)
+
+
+class _Loop:
+    """A stopping criterion, because ``generate`` calls it exactly once per token with nothing half done."""
+
+    def __init__(self, host: Host, inner: str | None, text: Detokenizer, emit: Callable[[str], None],
+                 cancelled: threading.Event, ends: set[int]):
+        self.host, self.inner, self.text, self.emit, self.cancelled, self.ends = host, inner, text, emit, cancelled, ends
+        self.finish = ""
+        self.first = self.last = self.flushed = 0.0
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        if not self.finish:
+            self._token(int(input_ids[0, -1]))
+            if not self.finish:
+                self.host.step_aside(self.inner)
+                if self.cancelled.is_set():
+                    self.finish = "cancelled"
+        torch = self.host.torch
+        return torch.full((input_ids.shape[0],), bool(self.finish), dtype=torch.bool, device=input_ids.device)
+
+    def _token(self, token: int) -> None:
+        now = self.last = time.perf_counter()
+        self.first = self.first or now
+        self.text.tokens.append(token)
+        if token in self.ends:
+            self.finish = "stop"
+        elif self.text.stop or now - self.flushed >= FLUSH_SECONDS:
+            if piece := self.text.piece():
+                self.flushed = now
+                self.emit(piece)
+            if self.text.stopped:
+                self.finish = "stop"
+
+    def result(self, result: Result, began: float) -> Result:
+        if piece := self.text.piece(final=True):
+            self.emit(piece)
+        result.finish = "stop" if self.text.stopped else self.finish or "length"
+        result.completion_tokens = n = len(self.text.tokens)
+        result.seconds = time.perf_counter() - began
+        if n:
+            result.ttft = self.first - began
+        if n > 1 and self.last > self.first:
+            result.tokens_per_second = (n - 1) / (self.last - self.first)
+        return result
+
+
+def _template(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True,
+                                         return_dict=True)["input_ids"]
+
+
+def _tokenizer(path: str, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, revision=revision)
+
+
+def _context(model: Any) -> int | None:
+    """Tokens the model can read; ``None`` where its config does not say."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+
+def _explain(err: Exception, path: str) -> StudioError:
+    name = Path(path).name
+    text = str(err).strip()
+    first = text.splitlines()[0] if text else type(err).__name__
+    if "out of memory" in text.lower() or isinstance(err, MemoryError):
+        return StudioError(f"{name} does not fit into memory.", "Unload other models, or choose a smaller one.", "model")
+    if "trust_remote_code" in text:
+        return StudioError(f"{name} needs code of its own to run, which the studio does not execute.",
+                           "Choose a model that transformers supports.", "model")
+    if type(err).__name__ == "SafetensorError":
+        return StudioError(f"The weights of {name} are damaged: {first}", "Copy or download the model again.", "model")
+    return StudioError(f"{name} cannot be loaded: {first}", "Check that the folder holds a whole causal language model.",
+                       "model")

@@ -1,0 +1,94 @@
+"""What is known of each engine of a workspace: ``engines/<id>.json``, readable by its owner only, replaced whole."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from studio import settings
+
+
+def folder() -> Path:
+    path = settings.home() / "engines"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def engine_id(base: str) -> str:
+    """Id of the engine of a base reference."""
+    return hashlib.sha256(base.encode()).hexdigest()[:12]
+
+
+def path_of(base: str) -> Path:
+    return folder() / f"{engine_id(base)}.json"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone with a record, among all processes of the workspace."""
+    with open(path.with_suffix(".lock"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}")  # made with mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(record, file)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def update(path: Path, pid: int, **values: Any) -> None:
+    """Changes the record if it is still about process ``pid``."""
+    with locked(path):
+        record = read(path)
+        if record and record.get("pid") == pid:
+            write(path, record | values)
+
+
+def remove(path: Path, pid: int) -> None:
+    """Deletes the record if it is still about process ``pid``."""
+    with locked(path):
+        record = read(path)
+        if record and record.get("pid") == pid:
+            path.unlink(missing_ok=True)
+
+
+def everything() -> list[tuple[Path, dict[str, Any]]]:
+    found = [(path, read(path)) for path in sorted(folder().glob("*.json"))]
+    return [(path, record) for path, record in found if record]
+
+
+def started(pid: int) -> float | None:
+    """When the process started (unix seconds), ``None`` if there is none: a pid alone may belong to another by now."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except (psutil.Error, ValueError):
+        return None
+
+
+def alive(record: dict[str, Any]) -> bool:
+    now = started(int(record.get("pid") or 0)) if record.get("pid") else None
+    return now is not None and abs(now - float(record.get("started") or 0)) < 1.0
