@@ -81,7 +81,8 @@ class Watch(TrainerCallback):
             control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
-        self.ctx.metric(state.global_step, logs or {})
+        if logs and "train_runtime" not in logs:  # the last one only sums up; the run's summary says it better
+            self.ctx.metric(state.global_step, logs)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict | None = None, **_: Any) -> None:
         if state.global_step == 0:

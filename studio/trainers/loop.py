@@ -212,7 +212,7 @@ def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
     from studio.trainers.plan import intervals, uses_bf16
 
     gpu = has_gpu()
-    eval_steps, save_steps = intervals(recipe, steps)
+    eval_steps, save_steps = intervals(recipe, steps, held)
     config: dict[str, Any] = dict(
         output_dir=str(ctx.checkpoints), num_train_epochs=recipe.num_train_epochs, max_steps=recipe.max_steps,
         learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.lr_scheduler_type, warmup_steps=recipe.warmup_steps,
@@ -235,15 +235,15 @@ def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
         raise StudioError(f"The library refuses these settings: {str(err).splitlines()[0]}", "Change the field.", field) from err
 
 
-def dataset(samples: list, packing: bool, max_length: int) -> Any:
+def dataset(samples: list, recipe: Any) -> Any:
     """Samples as the library's table; packed ones best-fit-decreasing, as TRL packs them."""
     from datasets import Dataset
 
     made = Dataset.from_dict({"input_ids": [s.input_ids for s in samples], "labels": [s.labels for s in samples]})
-    if packing:
+    if recipe.packing:
         from trl import pack_dataset
 
-        made = pack_dataset(made, max_length, "bfd")
+        made = pack_dataset(made, recipe.max_length, "bfd")
     return made
 
 

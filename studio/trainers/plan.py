@@ -16,10 +16,13 @@ def total_steps(recipe: Any, samples: int) -> int:
     return max(1, math.ceil(recipe.num_train_epochs * max(1, math.ceil(batches / recipe.gradient_accumulation_steps))))
 
 
-def intervals(recipe: Any, steps: int) -> tuple[int, int]:
-    """(validate every, checkpoint every); 0 in the recipe means ten times in a run, and with every validation."""
+def intervals(recipe: Any, steps: int, held: bool = True) -> tuple[int, int]:
+    """(validate every, checkpoint every); 0 in the recipe means ten times in a run, and with every validation.
+
+    Without validation (``held`` false) checkpoints are at least 50 steps apart.
+    """
     every = recipe.eval_steps or max(1, math.ceil(steps / 10))
-    return every, recipe.save_steps or every
+    return every, recipe.save_steps or (every if held else max(every, 50))
 
 
 @lru_cache(maxsize=1)
@@ -44,19 +47,86 @@ def load_dtype(recipe: Any, gpu: bool, lora: bool) -> str:
     return "bfloat16" if gpu and lora and recipe.bf16 != "off" else "float32"
 
 
-# Training speed in floating point operations a second and thread, measured with the studio's own loop on small Llamas
-# (1 to 10 M parameters, AVX-512, float32): 2.0e10 to 4.5e10. Used only where the machine has not been measured.
-CPU_FLOPS = 3.0e10
-GPU_FLOPS = 5.0e13
-STARTUP = 2.0  # seconds: load, read, prepare, save
+# Floating point operations a second of training, per thread, measured with the studio's own loop on the starter and its
+# relatives (1 to 10 M parameters, sequences of 128 to 256): 3e10 in float32 and 5e10 in bfloat16 on an AVX-512 server core.
+CPU_FLOPS = {False: 3.0e10, True: 5.0e10}
+CPU_STEP = 0.02  # seconds a step costs however small the model is
+CPU_START = 2.0  # seconds to load, prepare and save, once the libraries are there
+CHARACTERS = 3.5  # in a token, where nobody has counted them
 
 
-def samples_of(recipe: Any) -> tuple[int | None, float]:
-    """(rows or ``None`` when not known cheaply, mean characters a row) of the recipe's dataset file."""
-    from studio.datasets import formats
+def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> Any:
+    """Steps, seconds, memory and disk of a run. Time and memory are estimates; what is not known stays ``None``.
 
+    Args:
+        lora: Only an adapter is trained.
+        parameters: Size of a model that does not exist yet.
+    """
+    from studio.errors import StudioError
+    from studio.hardware import cores, gpus
+    from studio.library import refs
+    from studio.method import Estimate
+
+    gpu = bool(gpus())
+    made = Estimate(device="gpu" if gpu else "cpu")
+    if parameters is None:
+        try:
+            model = refs.resolve_model(recipe.model)
+            parameters = model.meta.get("parameters")
+            if model.is_adapter and model.base:
+                parameters = refs.resolve_model(model.base).meta.get("parameters")
+        except StudioError:
+            return made
+    rows, characters = _measure(recipe)
+    if rows is not None and not recipe.eval_dataset:
+        rows -= round(rows * recipe.eval_share)
+    length = min(recipe.max_length, characters / CHARACTERS) if characters else recipe.max_length
+    if rows:
+        packed = max(1, math.ceil(rows * (characters / CHARACTERS or length) / recipe.max_length)) if recipe.packing else rows
+        made.steps = total_steps(recipe, packed)
+    elif recipe.max_steps > 0:
+        made.steps = recipe.max_steps
+    if not parameters:
+        return made
+    if recipe.packing:
+        length = recipe.max_length
+    batch = recipe.per_device_train_batch_size
+    tokens = batch * recipe.gradient_accumulation_steps * length
+    half = uses_bf16(recipe, True if gpu else None)
+    if made.steps and not gpu:
+        # 6 operations a weight and token: 2 forward, 4 backward; an adapter saves the weights' own third.
+        work = (4 if lora else 6) * parameters * tokens * (4 / 3 if recipe.gradient_checkpointing else 1)
+        made.seconds = CPU_START + made.steps * (CPU_STEP + work / CPU_FLOPS[half]) * 1.15  # validations and checkpoints
+        made.notes.append(f"Time is an estimate for one of {cores()} cores with nothing else running.")
+    made.memory = _memory(recipe, parameters, batch * length, lora, gpu, half)
+    trained = _adapter_size(recipe, parameters) if lora else parameters
+    checkpoint = trained * 12 + (1 << 17)
+    made.disk = int(checkpoint * (recipe.save_total_limit + 1) + trained * 4)
+    return made
+
+
+def _measure(recipe: Any) -> tuple[int | None, float]:
+    """(rows, mean characters a row) of the dataset, where a quick look can tell."""
     try:
-        info = formats.inspect(recipe.dataset, recipe.columns) if hasattr(formats, "inspect") else {}
-    except Exception:  # an estimate never stops a person from typing; check() refuses bad data
+        from studio.datasets import formats
+
+        info = formats.inspect(recipe.dataset, recipe.columns)
+    except Exception:  # an estimate never keeps a person from typing; check() is what refuses bad data
         return None, 0.0
     return info.get("rows"), float(info.get("mean_chars") or 0.0)
+
+
+def _adapter_size(recipe: Any, parameters: int) -> int:
+    """Weights of an adapter on all linear layers; about ``2 r`` for each row and column, so with the root of the model."""
+    return int(min(parameters, 28 * recipe.r * math.sqrt(parameters)))
+
+
+def _memory(recipe: Any, parameters: int, tokens: float, lora: bool, gpu: bool, half: bool) -> int:
+    """Bytes at the peak: weights, gradients, AdamW's two moments, activations and logits."""
+    trained = _adapter_size(recipe, parameters) if lora else parameters
+    weights = parameters * (2 if gpu and lora and half else 4)
+    state = trained * (4 + 8)
+    width = math.sqrt(parameters) / 8
+    layers = 24 if parameters > 1e8 else 6
+    activations = tokens * width * layers * (4 if recipe.gradient_checkpointing else 34) * (2 if half else 4)
+    return int(weights + state + activations + (0 if gpu else 600e6))  # a process with the libraries loaded holds 600 MB

@@ -30,8 +30,14 @@ def check(recipe: Any) -> None:
                           f"Set 'Longest sample' to {context} or less.", "max_length")
 
 
-def run(recipe: Any, ctx: Any, lora: bool) -> dict[str, Any]:
-    """Trains, keeps the best, writes the result and its card; returns the summary."""
+def run(recipe: Any, ctx: Any, lora: bool, encode_as: Any = None, table: Any = None) -> dict[str, Any]:
+    """Trains, keeps the best, writes the result and its card; returns the summary.
+
+    Args:
+        lora: Train an adapter, not the weights.
+        encode_as: What the encoder reads instead of the recipe.
+        table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
+    """
     from studio.trainers import data, finish, load, loop, plan
 
     began = time.time()
@@ -40,16 +46,16 @@ def run(recipe: Any, ctx: Any, lora: bool) -> dict[str, Any]:
     ref = refs.resolve_model(recipe.model)
     tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
     train_rows, held_rows, _ = data.read(recipe)
-    encoder = data.Encoder(tokenizer, recipe, data.is_chat(train_rows[:50]))
+    encoder = data.Encoder(tokenizer, encode_as or recipe, data.is_chat(train_rows))
     made, held = encoder.prepare(train_rows), encoder.prepare(held_rows)
     for warning in encoder.warnings:
         ctx.warning(*warning)
     data.report(made, recipe, ctx.warning)
     if held_rows and not held.samples:
         ctx.warning("no-validation", "No validation sample is usable, so there is no validation loss.", "Check the validation data.")
-    table = loop.dataset(made.samples, recipe.packing, recipe.max_length)
-    held_table = loop.dataset(held.samples, recipe.packing, recipe.max_length) if held.samples else None
-    steps = plan.total_steps(recipe, len(table))
+    table = table or loop.dataset
+    rows, held_table = table(made.samples, recipe), table(held.samples, recipe) if held.samples else None
+    steps = plan.total_steps(recipe, len(rows))
     ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; {steps} steps.")
     dtype = plan.load_dtype(recipe, gpu, lora)
     model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=not lora)
@@ -59,7 +65,7 @@ def run(recipe: Any, ctx: Any, lora: bool) -> dict[str, Any]:
     elif lora:
         config = lora_config(recipe)
     try:
-        trainer = loop.train(model, tokenizer, recipe, ctx, table, held_table, steps, config)
+        trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config)
     except ValueError as err:
         if lora and "target modules" in str(err).lower():
             raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.", "target_modules") from err

@@ -11,12 +11,14 @@ PAD = "<|pad|>"
 
 
 def texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Every piece of text in normalised rows."""
+    """Every piece of text in normalised rows, the roles of the template too, so that each becomes one token."""
     for row in rows:
         if "messages" in row:
-            yield from (m["content"] for m in row["messages"] if isinstance(m.get("content"), str))
+            for message in row["messages"]:
+                yield message["role"]
+                yield message.get("content") or ""
         elif "prompt" in row:
-            yield from (str(row["prompt"]), str(row["completion"]))
+            yield from ("user", str(row["prompt"]), "assistant", str(row["completion"]))
         else:
             yield row["text"]
 
