@@ -1,0 +1,76 @@
+"""Optional parts of the studio: packages installed from the page when they are first needed, never silently."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import NamedTuple
+
+from studio.errors import StudioError
+
+
+class Extra(NamedTuple):
+    """An optional part.
+
+    Attributes:
+        title: What a person calls it.
+        why: What it is good for, one sentence.
+        requirements: What pip installs, with ranges; the same as in pyproject.toml.
+        megabytes: Disk it adds, measured on Linux with everything it needs that the studio has not got.
+    """
+
+    title: str
+    why: str
+    requirements: tuple[str, ...]
+    megabytes: int
+
+
+EXTRAS: dict[str, Extra] = {
+    "tensorboard": Extra("TensorBoard", "Writes the curves as TensorBoard event files.",
+                         ("tensorboard>=2.21,<3",), 49),
+    "trackio": Extra("Trackio", "Keeps the curves in a local tracker that can be shared as a Space.",
+                     ("trackio>=0.43,<1",), 27),
+    "wandb": Extra("Weights & Biases", "Sends the curves to a Weights & Biases account.", ("wandb>=0.31,<1",), 62),
+}
+
+
+def installed(name: str) -> bool:
+    """True if everything an extra asks for is installed, in a version it accepts.
+
+    Raises:
+        StudioError: if there is no such extra.
+    """
+    from packaging.requirements import Requirement
+
+    for wanted in map(Requirement, extra(name).requirements):
+        try:
+            if not wanted.specifier.contains(metadata.version(wanted.name), prereleases=True):
+                return False
+        except metadata.PackageNotFoundError:
+            return False
+    return True
+
+
+def extra(name: str) -> Extra:
+    """The extra called ``name``.
+
+    Raises:
+        StudioError: naming the ones there are.
+    """
+    if name not in EXTRAS:
+        raise StudioError(f"There is no optional part '{name}'.", f"Known: {', '.join(EXTRAS)}.", "extra")
+    return EXTRAS[name]
+
+
+def require(name: str, field: str | None = None) -> None:
+    """Refuse to go on without an extra.
+
+    Args:
+        field: Recipe field whose value asks for it.
+
+    Raises:
+        StudioError: saying how large it is and how to install it.
+    """
+    if not installed(name):
+        part = extra(name)
+        raise StudioError(f"{part.title} is not installed.",
+                          f"Install it from the page (about {part.megabytes} MB), or leave this off.", field)

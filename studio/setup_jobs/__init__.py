@@ -1,0 +1,1 @@
+"""Jobs that change the installation itself."""
