@@ -210,7 +210,7 @@ def _checkpoint_parents(ref: str) -> list[dict[str, str]]:
         values = read_values(settings.run_dir(ref[4:].partition("/")[0]) / "recipe.yaml")
     except StudioError:
         return []
-    return [{"ref": str(values[key]), "role": role} for key, role in (("model", "base"), ("dataset", "dataset"))
+    return [{"ref": str(values[key]), "role": role} for key, role in (("model", "base"), ("dataset", "data"))
             if values.get(key)]
 
 

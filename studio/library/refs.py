@@ -292,3 +292,33 @@ def _shipped(ref: str, key: str) -> DatasetRef:
     entry = entries[key]
     path = settings.DATASETS / str(entry.get("file", f"{key}.jsonl"))
     return DatasetRef(ref, entry.get("title", key), _existing(path, "dataset"), meta=dict(entry))
+
+
+def check_owner(ref: str, owner: str | None, field_name: str) -> None:
+    """Refuse what belongs to another person of a shared Space. ``owner=None`` may use everything.
+
+    Raises:
+        StudioError: naming the field; it does not tell whether the thing exists.
+    """
+    if owner is None:
+        return
+    ref = _text(ref, field_name, "Choose one from the list.")
+    kind, _, rest = ref.partition(":")
+    if ref == "starter" or kind in ("shipped", "hub"):
+        return
+    allowed = False
+    if kind == "library":
+        from studio.library import artifacts
+
+        allowed = artifacts.get(rest, field_name)["owner"] == owner
+    elif kind == "run":
+        from studio.jobs import store
+
+        allowed = store.get(rest.partition("/")[0])["owner"] == owner
+    else:
+        path = Path(ref).expanduser()
+        path = (path if path.is_absolute() else settings.home() / path).resolve()
+        allowed = path.is_relative_to(settings.home() / "uploads" / owner)
+    if not allowed:
+        raise StudioError(f"There is no {field_name} called {ref} that you may use.", "Choose one from your list.",
+                          field_name)

@@ -1,0 +1,19 @@
+"""The only door of the page, the command line and MCP into the core.
+
+Plain dicts, lists and strings in and out; every refusal is a :class:`studio.errors.StudioError`. ``owner`` is the person on a
+shared Space, whose own things alone are shown; ``None``, everywhere else, sees all.
+"""
+
+from studio.api.chat import chat_delete, chat_list, chat_load, chat_save, engine_for, engines, unload
+from studio.api.data import inspect, preview, upload
+from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
+from studio.api.recipes import methods, presets, script, validate
+from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, submit, supervise
+
+__all__ = [
+    "methods", "validate", "presets", "script",
+    "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
+    "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
+    "inspect", "preview", "upload",
+    "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete",
+]

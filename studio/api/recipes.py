@@ -1,0 +1,116 @@
+"""Methods, presets, and what is wrong with a recipe before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from studio import registry, settings
+from studio.errors import StudioError
+from studio.recipe import Recipe, RecipeError, fields, parse, read_values
+
+
+def methods() -> list[dict[str, Any]]:
+    """Every method of every family: ``{family, family_title, name, title, summary, paper, needs_gpu, fields}``.
+
+    ``fields`` are :class:`studio.recipe.FieldSpec` as dicts, in the order of the form.
+    """
+    return [{"family": family.name, "family_title": family.title, "name": name, "title": method.title,
+             "summary": method.summary, "paper": method.paper, "needs_gpu": method.needs_gpu,
+             "fields": [asdict(spec) for spec in fields(method.Recipe)]}
+            for family in registry.FAMILIES.values() for name, method in family.items()]
+
+
+def validate(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+    """What would be refused, field by field, and what the job would take. Starts nothing.
+
+    Returns:
+        ``{"ok": bool, "errors": {field: message}, "estimate": dict | None}``; an error that belongs to no field is
+        under ``"recipe"``. The estimate is ``None`` while there are errors.
+    """
+    try:
+        recipe = checked(values, owner)
+        estimate = registry.method(recipe.kind, recipe.method).estimate(recipe).to_dict()
+    except RecipeError as err:
+        return {"ok": False, "errors": err.fields, "estimate": None}
+    except StudioError as err:
+        return {"ok": False, "errors": {err.field or "recipe": f"{err.message} {err.hint}".strip()}, "estimate": None}
+    return {"ok": True, "errors": {}, "estimate": estimate}
+
+
+def checked(values: dict[str, Any], owner: str | None = None) -> Recipe:
+    """A recipe that may start.
+
+    Raises:
+        StudioError: bad fields, another person's model or data, or what the method itself refuses.
+    """
+    recipe = parse(values)
+    own(recipe, owner)
+    registry.method(recipe.kind, recipe.method).check(recipe)
+    return recipe
+
+
+def own(recipe: Recipe, owner: str | None) -> None:
+    """Refuse references to what another person made.
+
+    Raises:
+        StudioError: naming the field.
+    """
+    if owner is None:
+        return
+    from studio.library.refs import check_owner
+
+    for spec in fields(type(recipe)):
+        if spec.widget in ("model", "dataset") and (ref := getattr(recipe, spec.name)):
+            check_owner(ref, owner, spec.name)
+
+
+def script(values: dict[str, Any]) -> str:
+    """A plain Python script that does what the recipe does, without the studio.
+
+    Raises:
+        StudioError: a bad recipe, or a method that has no such script.
+    """
+    recipe = parse(values)
+    method = registry.method(recipe.kind, recipe.method)
+    text = method.script(recipe)
+    if not text:
+        raise StudioError(f"'{method.title}' cannot be written as a plain script.", "Copy the recipe (YAML) instead.")
+    return text
+
+
+def presets(kind: str) -> list[dict[str, Any]]:
+    """Ready recipes of a family: ``{name, title, for_whom, values}``.
+
+    A preset is a recipe file; its first comment line is the title, the comment lines after it say for whom it is.
+
+    Raises:
+        StudioError: unknown kind.
+    """
+    registry.family(kind)
+    found = []
+    for path in sorted((settings.PRESETS / kind).glob("*.yaml")):
+        title, for_whom, values = _preset(path, path.stat().st_mtime_ns)
+        found.append({"name": path.stem, "title": title, "for_whom": for_whom, "values": dict(values)})
+    return found
+
+
+@lru_cache(maxsize=256)
+def _preset(path: Path, stamp: int) -> tuple[str, str, dict[str, Any]]:
+    comments = []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comments.append(line.lstrip("# ").strip())
+    title = comments[0] if comments else path.stem
+    body = []
+    for line in comments[1:]:
+        if not line:
+            if body:
+                break
+            continue
+        body.append(line)
+    words = [part.removeprefix("Title:").removeprefix("For:").strip().rstrip(".") for part in (title, " ".join(body))]
+    return words[0], words[1] + ("." if words[1] else ""), read_values(path)

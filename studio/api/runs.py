@@ -1,0 +1,192 @@
+"""Runs: submit, watch, stop, resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio import settings
+from studio.errors import StudioError
+
+_HIDDEN = ("pid", "pid_started", "slot")
+_supervisor: Any = None
+
+
+def submit(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+    """Check a recipe and put it at the end of the queue; it starts as soon as there is a slot.
+
+    Returns:
+        The run, as :func:`run` gives it.
+
+    Raises:
+        StudioError: a bad recipe (:class:`studio.recipe.RecipeError` with one message a field), or no disk left.
+    """
+    from studio import hardware, registry
+    from studio.api.recipes import checked
+    from studio.jobs import store
+
+    recipe = checked(values, owner)
+    estimate = registry.method(recipe.kind, recipe.method).estimate(recipe)
+    hardware.need_disk(estimate.disk or 0, "This run")
+    made = store.submit(recipe, owner)
+    _advance()
+    return _public(made)
+
+
+def runs(kind: str | None = None, owner: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
+    """Runs, the newest first. ``kind`` narrows to a family."""
+    from studio.jobs import store
+
+    return [_public(row) for row in store.find(kind=kind, owner=owner, limit=limit)]
+
+
+def run(id: str, details: bool = False) -> dict[str, Any]:
+    """One run: ``{id, kind, method, name, label, state, recipe, owner, created, started, ended, attempt, exit_code, signal,
+    reason, hint, field, summary, threads, resume, position}``.
+
+    Args:
+        details: Add ``dir``, ``checkpoints``, ``artifacts`` and ``log`` (the end of the worker's output).
+
+    Raises:
+        StudioError: there is none.
+    """
+    from studio.jobs import store
+
+    found = _public(store.get(id))
+    if details:
+        from studio.library import artifacts
+
+        folder = settings.run_dir(id)
+        found |= {"dir": str(folder), "checkpoints": artifacts.checkpoints(id),
+                  "artifacts": artifacts.listed(run_id=id), "log": _tail(id)}
+    return found
+
+
+def poll(id: str, cursor: int = 0) -> dict[str, Any]:
+    """What a run said since ``cursor`` (0 at first: everything, thinned), and its state; see :func:`studio.series.poll`.
+
+    Once the run is over, ``log`` ends with the last lines of the worker's own output.
+
+    Raises:
+        StudioError: there is no such run.
+    """
+    from studio import series
+    from studio.jobs import store
+
+    row = store.get(id)  # before the events: a final state is only told together with all that was said
+    news = series.poll(settings.run_dir(id) / "events.jsonl", max(int(cursor), 0))
+    if store.is_final(row["state"]) and (news["reset"] or news["cursor"] != cursor) and (tail := _tail(id)):
+        news["log"] += tail
+    return news | {"state": row["state"], "reason": row["reason"], "hint": row["hint"]}
+
+
+def stop(id: str) -> dict[str, Any]:
+    """Ask a run to stop; it saves a checkpoint first. A queued one is taken from the queue.
+
+    Raises:
+        StudioError: there is none.
+    """
+    from studio.jobs import supervisor
+
+    return _public(supervisor.stop(id))
+
+
+def resume(id: str) -> dict[str, Any]:
+    """Queue a stopped, failed or lost run again; it goes on from its newest complete checkpoint.
+
+    Raises:
+        StudioError: there is none, or it cannot be resumed.
+    """
+    from studio.jobs import store
+
+    row = store.resume(id)
+    _advance()
+    return _public(row)
+
+
+def remove(id: str) -> None:
+    """Delete a run that is over, its folder and what the library holds of it.
+
+    Raises:
+        StudioError: it still goes on, or an adapter elsewhere needs its model.
+    """
+    from studio import series
+    from studio.jobs import store
+    from studio.library import artifacts
+
+    if store.get(id)["state"] in ("starting", "running", "stopping"):
+        raise StudioError("This run is still going.", "Stop it first.")
+    for row in artifacts.listed(run_id=id):
+        artifacts.delete(row["id"])
+    store.remove(id)
+    series.forget(settings.run_dir(id) / "events.jsonl")
+
+
+def reorder(id: str, before_id: str | None = None) -> None:
+    """Move a queued run in front of another queued one, or to the end.
+
+    Raises:
+        StudioError: one of them is not queued.
+    """
+    from studio.jobs import store
+
+    store.reorder(id, before_id)
+
+
+def supervise() -> Any:
+    """Start supervising in this process, with a warm worker; the caller ends it with ``.stop()``. For the page only."""
+    global _supervisor
+    from studio.jobs.supervisor import Supervisor
+
+    if _supervisor is None:
+        _supervisor = Supervisor(warm=True)
+    _supervisor.start()
+    return _supervisor
+
+
+def _advance() -> None:
+    """Let the queue move at once: wake this process's supervisor, or do one round without one."""
+    from studio.jobs import supervisor
+
+    if _supervisor is not None:
+        supervisor.wake()
+    else:
+        supervisor.Supervisor(warm=False).tick()
+
+
+def _public(row: dict[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in row.items() if key not in _HIDDEN}
+    return found | {"label": row["name"] or _label(row)}
+
+
+def _label(row: dict[str, Any]) -> str:
+    """``Starter · Polite answers`` for a run that was given no name; from the references alone, so it is quick."""
+    from studio.library.refs import shipped_datasets
+
+    recipe = row.get("recipe") or {}
+    model, data = str(recipe.get("model") or ""), str(recipe.get("dataset") or "")
+    if data.startswith("shipped:"):
+        data = shipped_datasets().get(data[8:], {}).get("title", data[8:])
+    words = ["Starter" if model == "starter" else _short(model), _short(data)]
+    return " · ".join(word for word in words if word) or f"{row['kind']} {row['method']}"
+
+
+def _short(ref: str) -> str:
+    if ref.startswith("library:"):
+        from studio.library import artifacts
+
+        try:
+            return artifacts.get(ref[8:])["name"]
+        except StudioError:
+            return ""
+    return ref.removeprefix("hub:").rpartition("/")[2]
+
+
+def _tail(id: str, most: int = 6000) -> str:
+    try:
+        with open(settings.run_dir(id) / "worker.log", "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return text if size <= most else text.partition("\n")[2]
