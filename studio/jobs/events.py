@@ -32,7 +32,8 @@ def decode_number(value: Any) -> Any:
     return _NAMED.get(value, value) if isinstance(value, str) else value
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON can hold it: numbers by :func:`encode_number`, long texts cut, anything odd as text."""
     if isinstance(value, float):
         return encode_number(float(value))
     if value is None or isinstance(value, (bool, int)):
@@ -41,12 +42,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
         cut = value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
         return cut.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
     if depth < 6 and isinstance(value, dict):
-        return {str(k): _plain(v, depth + 1) for k, v in value.items()}
+        return {str(k): plain(v, depth + 1) for k, v in value.items()}
     if depth < 6 and isinstance(value, (list, tuple)):
-        return [_plain(v, depth + 1) for v in value]
+        return [plain(v, depth + 1) for v in value]
     if hasattr(value, "item") and getattr(value, "size", 0) != 0:  # numpy and torch scalars
         try:
-            return _plain(value.item(), depth + 1)
+            return plain(value.item(), depth + 1)
         except (ValueError, RuntimeError):
             pass
     return str(value)[:MAX_TEXT]
@@ -67,7 +68,7 @@ class Writer:
 
     def emit(self, e: str, **data: Any) -> None:
         """Append one event of type ``e`` with the present time."""
-        line = json.dumps({"t": round(time.time(), 3), "e": e, **_plain(data)}, ensure_ascii=False,
+        line = json.dumps({"t": round(time.time(), 3), "e": e, **plain(data)}, ensure_ascii=False,
                           separators=(",", ":"), allow_nan=False).encode() + b"\n"
         if self._torn:
             line = b"\n" + line

@@ -23,7 +23,7 @@ def m001_runs(db: Connection) -> None:
             attempt INTEGER NOT NULL DEFAULT 1, resume INTEGER NOT NULL DEFAULT 0,
             exit_code INTEGER, signal INTEGER, reason TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '',
             field TEXT, summary TEXT NOT NULL DEFAULT '{}', threads INTEGER,
-            pid INTEGER, pid_started REAL)""")
+            pid INTEGER, pid_started REAL, slot INTEGER)""")
     db.exec_driver_sql("CREATE INDEX runs_state ON runs (state, position)")
     db.exec_driver_sql("CREATE INDEX runs_created ON runs (created)")
 
