@@ -58,11 +58,12 @@ def account() -> dict[str, Any] | None:
     if not key:
         return None
     with explained("your account"):
-        who = _api().whoami(token=key)
+        who = api().whoami(token=key)
     return {"name": who.get("name", ""), "orgs": [org["name"] for org in who.get("orgs", [])]}
 
 
-def _api() -> Any:
+def api() -> Any:
+    """A ``HfApi`` for the Hub in use, logged in if the person is."""
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=endpoint(), token=token() or False, library_name="atelier")
@@ -141,9 +142,9 @@ def search(kind: str, query: str, limit: int = 20) -> list[dict[str, Any]]:
     common = {"search": query.strip() or None, "sort": "downloads", "limit": max(1, min(int(limit), 100))}
     with explained(f"{kind} search"):
         if kind == "model":
-            found = list(_api().list_models(pipeline_tag="text-generation", expand=[*wanted, "safetensors"], **common))
+            found = list(api().list_models(pipeline_tag="text-generation", expand=[*wanted, "safetensors"], **common))
         elif kind == "dataset":
-            found = list(_api().list_datasets(expand=wanted, **common))
+            found = list(api().list_datasets(expand=wanted, **common))
         else:
             raise StudioError(f"The Hub cannot be searched for '{kind}'.", "Search for 'model' or 'dataset'.")
     return [_found(kind, item) for item in found]
@@ -208,9 +209,9 @@ def model_facts(hub_id: str, revision: str | None = None) -> dict[str, Any]:
 
 def _ask(hub_id: str, revision: str | None) -> dict[str, Any]:
     with explained(hub_id, "model"):
-        info = _api().model_info(hub_id, revision=revision, timeout=_TIMEOUT, files_metadata=True)
+        info = api().model_info(hub_id, revision=revision, timeout=_TIMEOUT, files_metadata=True)
         if info.gated:
-            _api().auth_check(hub_id)
+            api().auth_check(hub_id)
     files = {f.rfilename: f.size or 0 for f in info.siblings or []}
     weights = {n: s for n, s in files.items() if n.endswith(".safetensors")}
     adapter = "adapter_config.json" in files

@@ -1,0 +1,1 @@
+"""Jobs that give a result to others."""
