@@ -31,11 +31,18 @@ def call(target: str, kwargs: dict[str, Any] | None = None, timeout: float = 60)
     """
     env = dict(os.environ) | {"STUDIO_HOME": str(settings.home()), "OMP_NUM_THREADS": "1"}
     message = {"op": "probe", "target": target, "kwargs": kwargs or {}, "timeout": timeout, "env": env}
-    answer = zygote.request(message, env, timeout)
-    if answer is None:
-        answer = _cold(message, env, timeout)
+    try:
+        answer = zygote.request(message, env, timeout)
+        if answer is None:
+            answer = _cold(message, env, timeout)
+    except TimeoutError as err:
+        raise StudioError(f"This took longer than {timeout:.0f} s and was ended.",
+                          "Try a smaller file or model, or try again when the machine is less busy.") from err
     if "error" in answer:
         raise StudioError(**answer["error"])
+    if "value" not in answer:
+        raise StudioError("The helper process ended without an answer.",
+                          "Often memory is short: close other programs and try again.")
     return answer["value"]
 
 
@@ -66,12 +73,10 @@ def _cold(message: dict[str, Any], env: dict[str, str], timeout: float) -> dict[
         if done.stderr:
             _log.info("%s: %s", message["target"], done.stderr.decode("utf-8", "replace")[-4000:])
         return json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        return {"error": {"message": f"This took longer than {timeout:.0f} s and was ended.",
-                          "hint": "Try a smaller file or model, or try again when the machine is less busy."}}
+    except subprocess.TimeoutExpired as err:
+        raise TimeoutError from err
     except ValueError:
-        return {"error": {"message": "The helper process ended without an answer.",
-                          "hint": "Often memory is short: close other programs and try again."}}
+        return {}
 
 
 def main() -> int:

@@ -69,18 +69,28 @@ def ready() -> bool:
 
 
 def request(message: dict[str, Any], env: dict[str, str], timeout: float) -> dict[str, Any] | None:
-    """Send one request and return the answer; ``None`` if there is no fitting warm process or it does not answer."""
+    """Send one request and return the answer: ``None`` if there is no fitting warm process to take it, an empty dict
+    if it was taken and the child ended without an answer.
+
+    Raises:
+        TimeoutError: if there is no answer in ``timeout`` seconds (more while the libraries are still loading).
+    """
     found = running()
     if not found or found.get("env") != fingerprint(env):
         return None
-    patience = timeout + (0 if found.get("ready") else PRELOAD_LIMIT)
-    with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(patience)
-        client.connect(found["socket"])
-        client.sendall(json.dumps(message).encode() + b"\n")
-        answer = json.loads(_line(client))
-        return answer if isinstance(answer, dict) else None
-    return None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(timeout + (0 if found.get("ready") else PRELOAD_LIMIT))
+        try:
+            client.connect(found["socket"])
+            client.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return None
+        try:
+            return json.loads(_line(client))
+        except TimeoutError:
+            raise
+        except (OSError, ValueError):
+            return {}
 
 
 def start_guardian(env: dict[str, str]) -> bool:
@@ -88,8 +98,10 @@ def start_guardian(env: dict[str, str]) -> bool:
 
     If the answer is lost although the guardian was forked, the second, cold one finds the run's lock taken and leaves.
     """
-    answer = request({"op": "run", "env": env}, env, timeout=5)
-    return bool(answer and answer.get("pid"))
+    try:
+        return bool(request({"op": "run", "env": env}, env, timeout=5))
+    except TimeoutError:
+        return False
 
 
 def _line(stream: socket.socket) -> bytes:
