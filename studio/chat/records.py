@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import settings
+from studio.jobs import process
 
 
 def folder() -> Path:
@@ -78,17 +79,5 @@ def everything() -> list[tuple[Path, dict[str, Any]]]:
     return [(path, record) for path, record in found if record]
 
 
-def started(pid: int) -> float | None:
-    """When the process started (unix seconds), ``None`` if there is none: a pid alone may belong to another by now."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except (psutil.Error, ValueError):
-        return None
-
-
 def alive(record: dict[str, Any]) -> bool:
-    now = started(int(record.get("pid") or 0)) if record.get("pid") else None
-    return now is not None and abs(now - float(record.get("started") or 0)) < 1.0
+    return process.alive(record.get("pid"), record.get("started"))

@@ -1,0 +1,326 @@
+"""Starting, finding, watching and ending the engine processes of a workspace. No torch here.
+
+Engines belong to the workspace, not to the process that started them: a page that comes back finds them by their records.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from studio import settings
+from studio.chat import address, records
+from studio.chat.client import Endpoint
+from studio.errors import StudioError
+from studio.jobs import process
+from studio.library.refs import ModelRef, resolve_model
+
+IDLE_MINUTES = 10.0
+START_SECONDS = 900  # a large model from a slow disk
+_children: dict[int, subprocess.Popen] = {}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An engine on its way.
+
+    Attributes:
+        seconds: Waited so far.
+        crashed: Why the engine before this one ended by itself; empty if it did not.
+    """
+
+    seconds: float
+    crashed: str = ""
+
+
+def engine_for(ref: str) -> Endpoint:
+    """The endpoint that answers as ``ref``, started if need be. Blocks until it is ready.
+
+    Raises:
+        StudioError: unknown model, one that cannot be loaded, no memory, no server at an address.
+    """
+    steps = opening(ref)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def opening(ref: str, stop: threading.Event | None = None) -> Iterator[Opening]:
+    """As :func:`engine_for`, yielding twice a second while it waits; the generator's value is the endpoint.
+
+    Args:
+        ref: Any model reference, or an address.
+        stop: When set, the waiting ends with a StudioError; the engine goes on loading for the next question.
+    """
+    if address.is_address(ref):
+        return address.endpoint(ref)
+    model = resolve_model(ref)
+    base = _base_of(model)
+    path = records.path_of(_identity(base))
+    began, crashed = time.monotonic(), ""
+    with records.locked(path):
+        record = records.read(path)
+        if not _usable(record, base):
+            if record:
+                crashed = _crash(record, path) if not records.alive(record) and record["state"] == "ready" else ""
+                _end(record)
+            record = _spawn(base, path)
+    yield Opening(0.0, crashed)
+    while record["state"] != "ready":
+        if record["state"] == "failed":
+            path.unlink(missing_ok=True)
+            error = record.get("error") or {}
+            raise StudioError(error.get("message") or "The model could not be loaded.", error.get("hint") or "", "model")
+        waited = time.monotonic() - began
+        if not _running(record):
+            record = records.read(path) or record
+            if record["state"] == "loading":
+                path.unlink(missing_ok=True)
+                raise StudioError(f"The engine ended while it loaded {base.label}: {_crash(record, path)}",
+                                  f"Its log is {path.with_suffix('.log')}.", "model")
+            continue
+        if waited > START_SECONDS:
+            raise StudioError(f"{base.label} is still loading after {START_SECONDS // 60} minutes.",
+                              "Try again later, or choose a smaller model.", "model")
+        if stop is not None and stop.is_set():
+            raise StudioError("Stopped while the model was loading.", "It goes on loading; send again.")
+        yield Opening(waited, crashed)
+        time.sleep(0.05 if waited < 3 else 0.3)
+        record = records.read(path) or record
+    endpoint = Endpoint(f"http://127.0.0.1:{record['port']}/v1", record["base"], record["key"])
+    return _with_adapter(endpoint, path, model) if model.is_adapter else endpoint
+
+
+def engines() -> list[dict[str, Any]]:
+    """Engines that run: id, base, state, pid, memory in bytes, adapters, answers under way, seconds idle, log."""
+    found = []
+    for path, record in records.everything():
+        if not _running(record):
+            continue
+        health = _health(record) if record["state"] == "ready" else {}
+        found.append({
+            "id": path.stem, "base": record["base"], "label": record.get("label") or record["base"],
+            "state": record["state"], "pid": record["pid"], "port": record.get("port"), "rss_bytes": _rss(record["pid"]),
+            "adapters": sorted(record.get("adapters") or {}), "active": health.get("active", 0),
+            "idle_seconds": health.get("idle_seconds", 0.0), "log": str(path.with_suffix(".log"))})
+    return found
+
+
+def unload(ref: str) -> bool:
+    """Ends the engine of a model (for an adapter: of its base) or of an engine id. False if none was running."""
+    for path, record in records.everything():
+        if ref in (path.stem, record["base"]) or ref in (record.get("adapters") or {}):
+            return _close(path)
+    return False
+
+
+def free_memory() -> int:
+    """Ends every engine that is not answering just now, e.g. before a training starts. Returns bytes given back."""
+    freed = 0
+    for path, record in records.everything():
+        if record["state"] == "ready" and _running(record) and not _health(record).get("active", 1):
+            freed += _rss(record["pid"])
+            _close(path)
+    return freed
+
+
+def shutdown_all() -> int:
+    """Ends all engines of the workspace. Returns how many there were."""
+    return sum(_close(path) for path, _ in records.everything())
+
+
+# ---- one engine
+
+
+def _base_of(model: ModelRef) -> ModelRef:
+    if not model.is_adapter:
+        return model
+    if not model.base:
+        raise StudioError(f"{model.label} is an adapter, and its base model is not recorded.",
+                          "Put the base's path into base_model_name_or_path of its adapter_config.json.", "model")
+    base = resolve_model(model.base)
+    if base.is_adapter:
+        raise StudioError(f"The base of {model.label} is itself an adapter.", "Merge that one into its base first.",
+                          "model")
+    return base
+
+
+def _identity(base: ModelRef) -> str:
+    """Two references to one folder are one engine."""
+    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}"
+
+
+def _stamp(folder: Path | None) -> float:
+    """Time of the newest weights; an engine that loaded older ones is not used."""
+    if folder is None:
+        return 0.0
+    times = [p.stat().st_mtime for pattern in ("*.safetensors", "*config.json") for p in folder.glob(pattern)]
+    return max(times, default=0.0)
+
+
+def _usable(record: dict[str, Any] | None, base: ModelRef) -> bool:
+    return bool(record and record["state"] != "failed" and _running(record) and record.get("stamp") == _stamp(base.path))
+
+
+def _running(record: dict[str, Any]) -> bool:
+    if (child := _children.get(record.get("pid"))) is not None:
+        child.poll()  # a child that has ended stays a zombie until it is asked
+    return records.alive(record)
+
+
+def _spawn(base: ModelRef, path: Path) -> dict[str, Any]:
+    """Starts an engine and writes its first record. The caller holds the record's lock."""
+    _make_room(base, path)
+    key, log = secrets.token_urlsafe(24), path.with_suffix(".log")
+    if log.exists():
+        os.replace(log, path.with_suffix(".log.1"))
+    command = [sys.executable, "-m", "studio.chat.engine", "--base", base.ref, "--record", str(path),
+               "--idle", str(idle_minutes())]
+    environment = os.environ | {"ATELIER_ENGINE_KEY": key, "STUDIO_HOME": str(settings.home()),
+                                "PYTHONPATH": os.pathsep.join(filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")])),
+                                "TOKENIZERS_PARALLELISM": "false"}
+    with open(log, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
+                                 cwd=settings.home(), start_new_session=True)
+    _children[child.pid] = child
+    record = {"base": base.ref, "label": base.label, "pid": child.pid, "started": process.started(child.pid),
+              "key": key, "state": "loading", "stamp": _stamp(base.path), "adapters": {}}
+    records.write(path, record)
+    return record
+
+
+def idle_minutes() -> float:
+    """Minutes after which an unused engine ends: ``ATELIER_IDLE_MINUTES``, else ten; 0 keeps it."""
+    try:
+        return max(0.0, float(os.environ.get("ATELIER_IDLE_MINUTES", IDLE_MINUTES)))
+    except ValueError:
+        return IDLE_MINUTES
+
+
+def _make_room(base: ModelRef, path: Path) -> None:
+    """Ends idle engines if the model would not fit beside them, and refuses what cannot fit at all.
+
+    A rough rule for CPU memory: four bytes a parameter and a tenth on top. A graphics card's memory is not looked at.
+    """
+    parameters = base.meta.get("parameters")
+    if not parameters or Path("/dev/nvidia0").exists():
+        return
+    need = int(parameters * 4 * 1.1)
+    if psutil.virtual_memory().available < need:
+        free_memory()
+        free = psutil.virtual_memory().available
+        if free < need:
+            raise StudioError(f"{base.label} needs about {need / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free.",
+                              "Close other programs, stop a training, or choose a smaller model.", "model")
+
+
+def _with_adapter(endpoint: Endpoint, path: Path, model: ModelRef) -> Endpoint:
+    if model.path is None:
+        raise StudioError(f"The adapter {model.label} is on the Hub only.", "Download it in the Library first.", "model")
+    with records.locked(path):
+        record = records.read(path) or {}
+        stamp = _stamp(model.path)
+        if (record.get("adapters") or {}).get(model.ref) != stamp:
+            try:
+                response = httpx.post(f"{endpoint.base_url}/adapters", json={"name": model.ref, "path": str(model.path)},
+                                      headers={"Authorization": f"Bearer {endpoint.key}"}, timeout=300, trust_env=False)
+            except httpx.HTTPError as err:
+                raise StudioError(f"The engine ended while it loaded {model.label}.", "Send again.", "model") from err
+            if response.status_code != 200:
+                error = response.json().get("error", {})
+                raise StudioError(error.get("message", "The adapter could not be loaded."), error.get("hint", ""), "model")
+            adapters = (record.get("adapters") or {}) | {model.ref: stamp}
+            records.write(path, record | {"adapters": adapters})
+    return Endpoint(endpoint.base_url, model.ref, endpoint.key)
+
+
+def _health(record: dict[str, Any]) -> dict[str, Any]:
+    try:
+        response = httpx.get(f"http://127.0.0.1:{record['port']}/health", timeout=2, trust_env=False,
+                             headers={"Authorization": f"Bearer {record['key']}"})
+        return response.json() if response.status_code == 200 else {}
+    except (httpx.HTTPError, ValueError, KeyError):
+        return {}
+
+
+def _rss(pid: int) -> int:
+    try:
+        return psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def _crash(record: dict[str, Any], path: Path) -> str:
+    """Why an engine ended, as far as anyone can tell."""
+    child = _children.get(record.get("pid"))
+    code = child.poll() if child else None
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (", often for want of memory" if name == "SIGKILL" else "")
+    last = last_line(path.with_suffix(".log"))
+    return last or "it left no word"
+
+
+def last_line(log: Path) -> str:
+    """The last line of an engine's log, if it is about a failure."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4000))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    return lines[-1][:300] if lines and ("Error" in lines[-1] or "ERROR" in lines[-1] or "Killed" in lines[-1]) else ""
+
+
+def why_gone(ref: str) -> str:
+    """What happened to the engine of ``ref``, for the person whose answer broke off."""
+    try:
+        path = records.path_of(_identity(_base_of(resolve_model(ref))))
+    except StudioError:
+        return ""
+    record = records.read(path)
+    for _ in range(20):  # its connection closes a moment before the process is gone
+        if record is None or not _running(record):
+            break
+        time.sleep(0.05)
+    return _crash(record, path) if record and not _running(record) else ""
+
+
+def _close(path: Path) -> bool:
+    with records.locked(path):
+        record = records.read(path)
+        path.unlink(missing_ok=True)
+    return bool(record) and _end(record)
+
+
+def _end(record: dict[str, Any]) -> bool:
+    """Ends a process: asked first, killed after three seconds. False if it was gone already."""
+    if not _running(record):
+        return False
+    pid = record["pid"]
+    for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return True
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not _running(record):
+                _children.pop(pid, None)
+                return True
+            time.sleep(0.02)
+    return True
