@@ -32,7 +32,7 @@ LOG = os.path.join(VENV, "setup.log")
 TEMP = os.path.join(VENV, "setup-tmp")
 WINDOWS = os.name == "nt"
 PYTHON = (3, 11)
-# Measured: the environment takes 2.2 GB with the CPU build of PyTorch, and pip needs room beside it while unpacking.
+# Measured: 2.0 GB with the CPU build of PyTorch, 2.2 GB at the peak; the rest is room for downloads and the workspace.
 NEEDED_GB = 3.0
 CUDA_GB = 8.0
 
@@ -312,6 +312,14 @@ class Progress:
         self.shown = ("", -1)
         self.tty = sys.stdout.isatty()
         self.to_install = 0
+        self.fetched = self.held = 0
+
+    def megabytes(self):
+        """What was downloaded so far: the growth of pip's temporary folder, which it also clears."""
+        held = folder_bytes(TEMP)
+        self.fetched += max(0, held - self.held)
+        self.held = held
+        return self.fetched / 1e6
 
     def installed(self):
         """Packages that pip has completed since the start: it writes INSTALLER after a package's own files."""
@@ -340,10 +348,9 @@ class Progress:
             done = min(self.to_install, self.installed())
             return "installing", done, self.to_install, "3/3 installing %d of %d packages - %s" % (
                 done, self.to_install, clock)
-        megabytes = folder_bytes(TEMP) / 1e6
         total = max(self.total, len(self.found))
         return "collecting", len(self.found), total, "2/3 collecting %d of %d packages, %.0f MB downloaded - %s%s" % (
-            len(self.found), total, megabytes, clock, self.note)
+            len(self.found), total, self.megabytes(), clock, self.note)
 
     def show(self, last=False):
         phase, done, total, text = self.line()
@@ -433,13 +440,22 @@ def link():
     os.chmod(path, 0o755)
 
 
+@contextmanager
+def ended_by_sigterm():
+    """SIGTERM as Ctrl-C for a while, so that pip is ended too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def set_up(files):
     """Make .venv complete for ``files``. Does nothing that is already done; the stamp is written last."""
-    with locked() as fd:
+    with ended_by_sigterm(), locked() as fd:
         if is_ready(files):
             return
         start = time.time()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that pip is ended too
         if in_venv() and satisfied(files):  # made by hand, or only the stamp was lost
             link()
             write_stamp(files)
