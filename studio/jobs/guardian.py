@@ -128,6 +128,7 @@ class Guardian:
             self._killed = f"Killed after {now - self._stop_at:.0f} s, because it did not stop by itself."
             process.kill_group(self._worker)
             events.append(self.folder / "events.jsonl", "state", state="stopping", reason=self._killed)
+            self._note(reason=self._killed)
 
     def _mind_the_end(self, now: float) -> None:
         """A worker that has written its result and then hangs (a library's thread, say) is ended."""
@@ -150,6 +151,12 @@ class Guardian:
             told = True
         if told:
             events.append(self.folder / "events.jsonl", "state", state=state, reason=reason)
+
+    def _note(self, **values: object) -> None:
+        from studio.jobs import store
+
+        with contextlib.suppress(Exception):  # only a text for the person; the exit is recorded later
+            store.note(self.run_id, **values)
 
     def _beat(self) -> None:
         with contextlib.suppress(OSError):
