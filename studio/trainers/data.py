@@ -5,7 +5,6 @@ Labels are made as TRL makes them (``SFTTrainer._prepare_dataset``): ``-100`` wh
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,20 +130,24 @@ class Encoder:
         return self.tokenizer(text if end is None or text.endswith(end) else text + end)["input_ids"], None
 
     def _completion(self, prompt: Any, completion: Any, tools: Any) -> tuple[list[int], list[int] | None]:
-        if not isinstance(prompt, str) or self.tokenizer.chat_template:
-            messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        if isinstance(prompt, list) or self.tokenizer.chat_template:
+            prompt = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
             answer = completion if isinstance(completion, list) else [{"role": "assistant", "content": completion}]
-            return self._chat([*messages, *answer], tools)
+            ids, mask = self._chat([*prompt, *answer], tools)
+            if mask is None or not any(m["role"] == "assistant" for m in prompt):
+                return ids, mask
+            # Answers inside the prompt were given by somebody else: only the completion is learned.
+            head = self.tokenizer.apply_chat_template(prompt, tools=tools or None, chat_template=self.training_template, tokenize=True,
+                                                      return_dict=True, add_generation_prompt=True)["input_ids"]
+            start = _shared(head, ids)
+            return ids, [0] * start + mask[start:]
         end = self.tokenizer.eos_token
         whole = prompt + (completion if end is None or completion.endswith(end) else completion + end)
-        ids, head = self.tokenizer(whole)["input_ids"], self.tokenizer(prompt)["input_ids"]
-        start = 0
-        for a, b in zip(head, ids, strict=False):
-            if a != b:
-                break
-            start += 1
-        mask = [0] * start + [1] * (len(ids) - start) if self.answers_only else None
-        return ids, mask
+        ids = self.tokenizer(whole)["input_ids"]
+        if not self.answers_only:
+            return ids, None
+        start = _shared(self.tokenizer(prompt)["input_ids"], ids)
+        return ids, [0] * start + [1] * (len(ids) - start)
 
     def _chat(self, messages: list[dict[str, Any]], tools: Any) -> tuple[list[int], list[int] | None]:
         if not messages:
@@ -202,40 +205,44 @@ class Encoder:
         return made
 
 
+def _shared(a: list[int], b: list[int]) -> int:
+    """Number of tokens that two lists begin with alike."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
 def is_chat(rows: list[dict[str, Any]]) -> bool:
     """Conversations, or prompts with completions, are among the rows."""
     return any("messages" in row or "prompt" in row for row in rows)
 
 
-def split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """(training rows, validation rows), the same for the same seed; both keep the order of ``rows``."""
-    count = round(len(rows) * share)
-    if share > 0 and len(rows) > 1:
-        count = min(max(count, 1), len(rows) - 1)
-    held = set(random.Random(seed).sample(range(len(rows)), count))
-    return [r for i, r in enumerate(rows) if i not in held], [r for i, r in enumerate(rows) if i in held]
-
-
 def read(recipe: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
-    """(training rows, validation rows, format facts) of a recipe.
+    """(training rows, validation rows, the :class:`studio.datasets.formats.Rows` they come from) of a recipe.
 
     Raises:
         StudioError: unreadable data, or no rows left.
     """
     from studio.datasets import formats
 
-    rows, info = formats.load_rows(recipe.dataset, recipe.columns, "train")
-    rows = list(rows)
-    if not rows:
-        raise StudioError("No usable rows are left in the dataset.", "Look at its preview: which column is the answer?", "dataset")
+    found = formats.load_rows(recipe.dataset, recipe.columns)
+    rows = list(found)
     if recipe.eval_dataset:
         try:
-            held = list(formats.load_rows(recipe.eval_dataset, recipe.columns, "train")[0])
+            return rows, list(formats.load_rows(recipe.eval_dataset, recipe.columns)), found
         except StudioError as err:
             raise StudioError(err.message, err.hint, "eval_dataset") from err
-        return rows, held, info
-    train, held = split(rows, recipe.eval_share, recipe.seed)
-    return train, held, info
+    train, held = formats.split(rows, recipe.eval_share, recipe.seed)
+    return train, held, found
+
+
+def tell(found: Any, warn: Any, log: Any) -> None:
+    """Say what was read, and warn about the rows that were left out."""
+    for line in [f"{found.detected.title}. {' '.join(found.detected.evidence)}", *found.notes]:
+        log(line)
+    lost = {code: entry for code, entry in found.rejects.items() if code != "rated_bad"}
+    if lost:
+        why = "; ".join(f"{entry['count']} because {entry['message']}" for entry in lost.values())
+        warn("rows-left-out", f"{sum(e['count'] for e in lost.values())} of {found.total} rows are left out: {why}.",
+             "Check the dataset's findings in its preview.")
 
 
 def report(made: Prepared, recipe: Any, warn: Any, what: str = "samples") -> None:

@@ -53,6 +53,7 @@ CPU_FLOPS = {False: 3.0e10, True: 5.0e10}
 CPU_STEP = 0.02  # seconds a step costs however small the model is
 CPU_START = 2.0  # seconds to load, prepare and save, once the libraries are there
 CHARACTERS = 3.5  # in a token, where nobody has counted them
+LOOKED_AT = 2000  # rows read for an estimate
 
 
 def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> Any:
@@ -106,14 +107,33 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
 
 
 def _measure(recipe: Any) -> tuple[int | None, float]:
-    """(rows, mean characters a row) of the dataset, where a quick look can tell."""
-    try:
-        from studio.datasets import formats
+    """(rows, mean characters a row) of the dataset, from its first rows where it is long."""
+    from studio.errors import StudioError
+    from studio.library import refs
 
-        info = formats.inspect(recipe.dataset, recipe.columns)
-    except Exception:  # an estimate never keeps a person from typing; check() is what refuses bad data
-        return None, 0.0
-    return info.get("rows"), float(info.get("mean_chars") or 0.0)
+    try:
+        path = refs.resolve_dataset(recipe.dataset).path
+        if path is None or not path.is_file():
+            return None, 0.0
+        state = path.stat()
+        return _measured(recipe.dataset, tuple(sorted(recipe.columns.items())), state.st_mtime_ns, state.st_size)
+    except StudioError:
+        return None, 0.0  # check() is what refuses bad data; an estimate never keeps a person from typing
+
+
+@lru_cache(maxsize=32)
+def _measured(ref: str, columns: tuple, stamp: int, size: int) -> tuple[int | None, float]:
+    from itertools import islice
+
+    from studio.datasets import formats
+    from studio.datasets.convert import turns_of
+
+    found = list(islice(iter(formats.load_rows(ref, dict(columns))), LOOKED_AT))
+    lengths = [sum(len(m.get("content") or "") for m in turns_of(row)) for row in found]
+    mean = sum(lengths) / max(1, len(lengths))
+    if len(found) < LOOKED_AT:
+        return len(found), mean
+    return int(size / max(1.0, mean + 40)), mean  # 40: names of columns and quotes around each row
 
 
 def _adapter_size(recipe: Any, parameters: int) -> int:

@@ -113,7 +113,8 @@ class Scratch(Method):
 
         began = time.time()
         load.quiet()
-        train_rows, held_rows, _ = data.read(recipe)
+        train_rows, held_rows, found = data.read(recipe)
+        data.tell(found, ctx.warning, ctx.log)
         if recipe.tokenizer:
             words = load.tokenizer(refs.resolve_model(recipe.tokenizer), recipe.trust_remote_code)
         elif ctx.resume_from:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from studio import settings
-from studio.errors import StudioError
 from studio.library import refs
-from studio.trainers import chatml, plan, script_parts
+from studio.trainers import chatml, data, plan, script_parts
+
+MOST_LISTED = 400  # validation rows that a script names one by one; more are exported
 
 # Arguments that a script states even where they are the library's defaults, because they shape the result.
 _ALWAYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "seed", "lr_scheduler_type")
@@ -31,10 +32,13 @@ def write(recipe: Any, lora: bool) -> str:
         StudioError: model or data cannot be found or read.
     """
     model = refs.resolve_model(recipe.model)
-    reading, kinds = _reading(recipe)
+    rows, held, _ = data.read(recipe)
+    kinds = {key for row in rows[:50] for key in row}
+    reading = _reading(recipe, rows, held)
+    asked_as_text = "prompt" in kinds and isinstance(rows[0]["prompt"], str)
     chat = "messages" in kinds or ("prompt" in kinds and recipe.chat_template != "none" and _has_template(model, recipe))
-    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _split(recipe, chat, kinds), _model(recipe, model, lora),
-             _train(recipe, lora, chat, kinds, model)]
+    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _tables(chat and asked_as_text, bool(held)),
+             _model(recipe, model, lora), _train(recipe, lora, chat, kinds, model, bool(held))]
     return "\n\n".join(p.strip("\n") for p in parts if p.strip()) + "\n"
 
 
@@ -52,10 +56,9 @@ pip install trl peft datasets torch
 """
 import json
 import math
-import random
 
 import torch
-from datasets import Dataset{", load_dataset" if recipe.dataset.startswith("hub:") else ""}{peft}
+from datasets import Dataset{peft}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer'''
 
@@ -76,47 +79,43 @@ _OPEN = {".jsonl": "rows = [json.loads(line) for line in open({path!r}, encoding
          ".csv": "import csv\n\nrows = list(csv.DictReader(open({path!r}, encoding=\"utf-8\", newline=\"\")))"}
 
 
-def _reading(recipe: Any) -> tuple[str, set[str]]:
-    """(code that sets ``rows``, keys of the rows)."""
-    code, rows = _source(recipe, "dataset")
-    kinds = {key for row in rows[:50] for key in row}
-    if recipe.eval_dataset:
-        held, _ = _source(recipe, "eval_dataset")
-        code += "\n\n\n# The validation set\n" + _body_only(held, code).replace("rows = ", "held_rows = ").replace("in rows]", "in held_rows]")
-    return code, kinds
+def _reading(recipe: Any, rows: list, held: list) -> str:
+    """Code that sets ``rows`` and ``held_rows`` to exactly the rows that the studio trains and validates on."""
+    ref = refs.resolve_dataset(recipe.dataset)
+    if not recipe.eval_dataset and ref.path and ref.path.suffix in _OPEN and len(held) <= MOST_LISTED:
+        from studio.datasets import formats
+
+        everything = list(formats.load_rows(recipe.dataset, recipe.columns))
+        if conversion := _conversion(ref.path, everything):
+            code = _OPEN[ref.path.suffix].format(path=str(ref.path))
+            if conversion is not script_parts.as_it_is:
+                code = f"{inspect.getsource(conversion)}\n\n{code}\nrows = [{conversion.__name__}(row) for row in rows]"
+            if not held:
+                return code
+            return (f"{code}\nheld_index = {{{_numbers(everything, held)}}}\n"
+                    "held_rows = [row for i, row in enumerate(rows) if i in held_index]\n"
+                    "rows = [row for i, row in enumerate(rows) if i not in held_index]")
+    code = _OPEN[".jsonl"].format(path=str(_export(rows)))
+    if held:
+        code += "\nheld_" + _OPEN[".jsonl"].format(path=str(_export(held)))
+    return code
 
 
-def _body_only(held: str, code: str) -> str:
-    """``held`` without the function that ``code`` already defines."""
-    for conversion in script_parts.CONVERSIONS:
-        source = inspect.getsource(conversion)
-        if source in held and source in code:
-            held = held.replace(source, "")
-    return held.strip("\n")
+def _numbers(everything: list, held: list) -> str:
+    """Positions of the validation rows, which stand in the order of all rows and in full (identical rows are never parted)."""
+    found, position = [], 0
+    for i, row in enumerate(everything):
+        if position < len(held) and row == held[position]:
+            found.append(i)
+            position += 1
+    lines = [", ".join(map(str, found[i:i + 20])) for i in range(0, len(found), 20)]
+    return ",\n              ".join(lines)
 
 
-def _source(recipe: Any, name: str) -> tuple[str, list[dict[str, Any]]]:
-    from studio.datasets import formats
-
-    ref = refs.resolve_dataset(getattr(recipe, name))
-    rows = list(formats.load_rows(getattr(recipe, name), recipe.columns, "train")[0])
-    if not rows:
-        raise StudioError("No usable rows are left in the dataset.", "Look at its preview.", name)
-    opened = None
-    if ref.hub_id:
-        revision = f", revision={ref.revision!r}" if ref.revision else ""
-        opened = f"rows = list(load_dataset({ref.hub_id!r}, split=\"train\"{revision}))"
-    elif ref.path and ref.path.suffix in _OPEN:
-        opened = _OPEN[ref.path.suffix].format(path=str(ref.path))
-    if opened and not ref.hub_id and (conversion := _conversion(read_file, ref.path, rows)):
-        return _converted(opened, conversion), rows
-    return _OPEN[".jsonl"].format(path=str(_export(rows))), rows
-
-
-def _conversion(read: Any, path: Path, rows: list[dict[str, Any]]) -> Any:
+def _conversion(path: Path, rows: list[dict[str, Any]]) -> Any:
     """The conversion that turns the file's own rows into exactly the studio's, if one does."""
     try:
-        raw = read(path)
+        raw = read_file(path)
     except (ValueError, OSError, csv.Error):
         return None
     for conversion in script_parts.CONVERSIONS:
@@ -126,12 +125,6 @@ def _conversion(read: Any, path: Path, rows: list[dict[str, Any]]) -> Any:
         except (KeyError, TypeError, AttributeError):
             continue
     return None
-
-
-def _converted(opened: str, conversion: Any) -> str:
-    if conversion is script_parts.as_it_is:
-        return opened
-    return f"{inspect.getsource(conversion)}\n\n{opened}\nrows = [{conversion.__name__}(row) for row in rows]"
 
 
 def _export(rows: list[dict[str, Any]]) -> Path:
@@ -163,25 +156,14 @@ def _revision(ref: refs.ModelRef) -> str:
     return f", revision={ref.revision!r}" if ref.revision else ""
 
 
-def _split(recipe: Any, chat: bool, kinds: set[str]) -> str:
+def _tables(as_chat: bool, held: bool) -> str:
     lines = []
-    if chat and "prompt" in kinds:
-        lines += ["def to_messages(row):", "    if \"prompt\" not in row:", "        return row",
-                  "    return {\"messages\": [{\"role\": \"user\", \"content\": row[\"prompt\"]},",
-                  "                         {\"role\": \"assistant\", \"content\": row[\"completion\"]}]}", "", "",
-                  "rows = [to_messages(row) for row in rows]"]
-        if recipe.eval_dataset:
-            lines.append("held_rows = [to_messages(row) for row in held_rows]")
-    if recipe.eval_dataset:
-        lines += ["train, held = Dataset.from_list(rows), Dataset.from_list(held_rows)"]
-    elif recipe.eval_share:
-        lines += [f"held_count = min(max(round(len(rows) * {recipe.eval_share}), 1), len(rows) - 1)",
-                  f"held_index = set(random.Random({recipe.seed}).sample(range(len(rows)), held_count))",
-                  "train = Dataset.from_list([r for i, r in enumerate(rows) if i not in held_index])",
-                  "held = Dataset.from_list([r for i, r in enumerate(rows) if i in held_index])"]
-    else:
-        lines += ["train, held = Dataset.from_list(rows), None"]
-    return "\n".join(lines)
+    if as_chat:
+        lines += ["def as_chat(row):", "    return {\"prompt\": [{\"role\": \"user\", \"content\": row[\"prompt\"]}],",
+                  "            \"completion\": [{\"role\": \"assistant\", \"content\": row[\"completion\"]}]}", "", "",
+                  "rows = [as_chat(row) for row in rows]"]
+        lines += ["held_rows = [as_chat(row) for row in held_rows]"] if held else []
+    return "\n".join([*lines, "train = Dataset.from_list(rows)", f"held = {'Dataset.from_list(held_rows)' if held else 'None'}"])
 
 
 def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
@@ -198,10 +180,9 @@ def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
     return "\n".join(lines)
 
 
-def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.ModelRef) -> str:
+def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.ModelRef, held: bool) -> str:
     from studio.hardware import gpus
 
-    held = bool(recipe.eval_dataset or recipe.eval_share)
     values = {k: getattr(recipe, k) for k in (*_ALWAYS, *_DEFAULTS) if k in _ALWAYS or getattr(recipe, k) != _DEFAULTS[k]}
     if values.get("warmup_steps", 0) >= 1:
         values["warmup_steps"] = int(values["warmup_steps"])
@@ -209,7 +190,7 @@ def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.Mod
                "logging_steps": recipe.logging_steps, "logging_first_step": True}
     if chat:
         values["assistant_only_loss"] = recipe.assistant_only_loss
-    elif "prompt" in kinds:
+    if "prompt" in kinds:
         values["completion_only_loss"] = recipe.assistant_only_loss
     values |= {"report_to": recipe.report_to} | recipe.extra
     lines = [f"    {k}={v!r}," for k, v in values.items()]

@@ -45,7 +45,8 @@ def run(recipe: Any, ctx: Any, lora: bool, encode_as: Any = None, table: Any = N
     gpu = loop.has_gpu()
     ref = refs.resolve_model(recipe.model)
     tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
-    train_rows, held_rows, _ = data.read(recipe)
+    train_rows, held_rows, found = data.read(recipe)
+    data.tell(found, ctx.warning, ctx.log)
     encoder = data.Encoder(tokenizer, encode_as or recipe, data.is_chat(train_rows))
     made, held = encoder.prepare(train_rows), encoder.prepare(held_rows)
     for warning in encoder.warnings:
