@@ -61,10 +61,8 @@ def run(id: str, details: bool = False) -> dict[str, Any]:
     return found
 
 
-def poll(id: str, cursor: int = 0) -> dict[str, Any]:
-    """What a run said since ``cursor`` (0 at first: everything, thinned), and its state; see :func:`studio.series.poll`.
-
-    Once the run is over, ``log`` ends with the last lines of the worker's own output.
+def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
+    """What a run said since ``cursor`` (0 at first: everything, thinned), and its state; see :func:`studio.series.snapshot`.
 
     Raises:
         StudioError: there is no such run.
@@ -73,9 +71,7 @@ def poll(id: str, cursor: int = 0) -> dict[str, Any]:
     from studio.jobs import store
 
     row = store.get(id)  # before the events: a final state is only told together with all that was said
-    news = series.poll(settings.run_dir(id) / "events.jsonl", max(int(cursor), 0))
-    if store.is_final(row["state"]) and (news["reset"] or news["cursor"] != cursor) and (tail := _tail(id)):
-        news["log"] += tail
+    news = series.snapshot(settings.run_dir(id), cursor)
     return news | {"state": row["state"], "reason": row["reason"], "hint": row["hint"]}
 
 

@@ -1,0 +1,23 @@
+"""``python -m tests.benchmarks [name …]``: every benchmark once, as one table. Ratios within one run are what counts."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+
+NAMES = ("page", "job_start", "training", "poll", "chat_speed")
+
+
+def main(names: list[str]) -> int:
+    print(f"{'what':<58} {'measured':>16} {'aim':>10}")
+    for name in names or NAMES:
+        started = time.perf_counter()
+        for what, measured, aim in importlib.import_module(f"tests.benchmarks.{name}").rows():
+            print(f"{what:<58} {measured:>16} {aim:>10}", flush=True)
+        print(f"{'  (' + name + ' took ' + format(time.perf_counter() - started, '.0f') + ' s)':<58}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
