@@ -1,0 +1,106 @@
+"""What watching a live run of 100,000 points costs: bytes on the wire, the browser's main thread, and the server, by tabs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from tests.e2e.conftest import CHROMIUM, FLAGS, Server
+
+POINTS, SPAN = 100_000, 15.0
+
+
+class Watcher:
+    """One browser tab on the run, counting the bytes of its polls and its main thread's work."""
+
+    def __init__(self, browser, url: str):
+        self.page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+        self.bytes, self.replies, self._polls = 0, 0, set()
+        self.cdp = self.page.context.new_cdp_session(self.page)
+        self.cdp.send("Network.enable")
+        self.cdp.send("Performance.enable")
+        self.cdp.on("Network.requestWillBeSent", self._sent)
+        self.cdp.on("Network.loadingFinished", self._done)
+        self.page.goto(url)
+        self.page.wait_for_function(
+            "() => [...document.querySelectorAll('.js-plotly-plot')].some(p => p.data?.[0]?.x?.length > 100)", timeout=60_000)
+
+    def _sent(self, event: dict) -> None:
+        if "component_server" in event["request"]["url"] and '"poll"' in event["request"].get("postData", ""):
+            self._polls.add(event["requestId"])
+
+    def _done(self, event: dict) -> None:
+        if event["requestId"] in self._polls:
+            self.bytes += int(event["encodedDataLength"])
+            self.replies += 1
+
+    def busy(self) -> float:
+        """Seconds of main-thread work so far."""
+        metrics = {m["name"]: m["value"] for m in self.cdp.send("Performance.getMetrics")["metrics"]}
+        return metrics["TaskDuration"]
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def rows():
+    """Yield (what, measured, aim)."""
+    from playwright.sync_api import sync_playwright
+
+    os.environ["ATELIER_PLUGINS"] = "tests.benchmarks.longrun:register"
+    old = os.environ.get("STUDIO_HOME")
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        os.environ["STUDIO_HOME"] = home
+        server = Server(Path(home))
+        server.start()
+        from studio import api
+
+        run = api.submit({"kind": "sft", "method": "long", "points": POINTS})["id"]
+        events = Path(home) / "runs" / run / "events.jsonl"
+        deadline = time.monotonic() + 120
+        while not (events.exists() and events.stat().st_size > POINTS * 100) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process, url = psutil.Process(server.process.pid), f"{server.url}/?run={run}"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        watchers: list[Watcher] = []
+        idle = _share(process, 5.0)
+        for tabs in (1, 5, 20):
+            while len(watchers) < tabs:
+                watchers.append(Watcher(browser, url))
+            first = watchers[0]
+            first.page.wait_for_timeout(3000)
+            first.bytes = first.replies = 0
+            busy, cpu, began = first.busy(), _cpu(process), time.perf_counter()
+            while time.perf_counter() - began < SPAN:
+                for watcher in watchers:  # lets every page's messages through
+                    watcher.page.wait_for_timeout(100)
+            span = time.perf_counter() - began
+            if tabs == 1:
+                yield "poll of a live run of 100,000 points", f"{first.bytes / max(1, first.replies):.0f} B", "2000 B"
+                yield "  on the wire", f"{first.bytes / span:.0f} B/s", ""
+                yield "  browser main thread", f"{100 * (first.busy() - busy) / span:.1f} %", ""
+            yield f"  server CPU, {tabs} watching tab{'s' * (tabs > 1)}", f"{100 * (_cpu(process) - cpu) / span:.1f} %", ""
+        yield "  server CPU, nobody watching", f"{100 * idle:.1f} %", ""
+        browser.close()
+        urllib.request.urlopen(server.url, timeout=10).close()  # still answering after all that
+        api.stop(run)
+        server.stop()
+    os.environ.pop("STUDIO_HOME") if old is None else os.environ.update(STUDIO_HOME=old)
+
+
+def _share(process: psutil.Process, span: float) -> float:
+    before = _cpu(process)
+    time.sleep(span)
+    return (_cpu(process) - before) / span
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(*row, sep="  |  ")
