@@ -22,14 +22,15 @@ def engine_for(ref: str, owner: str | None = None) -> dict[str, Any]:
     from studio.library.refs import check_owner
 
     check_owner(ref, owner, "model")
-    return manager.engine_for(ref)
+    found = manager.engine_for(ref)
+    return {"base_url": found.base_url, "model": found.model, "key": found.key}
 
 
-def unload(ref: str) -> None:
-    """End the engine of a model and free its memory."""
+def unload(ref: str) -> bool:
+    """End the engine of a model and free its memory. False if none was running."""
     from studio.chat import manager
 
-    manager.unload(ref)
+    return manager.unload(ref)
 
 
 def chat_save(data: dict[str, Any], id: str | None = None, title: str = "", owner: str | None = None) -> dict[str, Any]:

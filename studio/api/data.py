@@ -36,7 +36,7 @@ def preview(values: dict[str, Any], index: int = 0, owner: str | None = None) ->
 
     recipe = parse(values)
     own(recipe, owner)
-    return probe.call("studio.trainers.preview:preview", recipe.to_dict(), max(int(index), 0))
+    return probe.call("studio.trainers.preview:preview", {"values": recipe.to_dict(), "index": max(int(index), 0)})
 
 
 def upload(path: str, owner: str | None = None) -> dict[str, Any]:

@@ -53,16 +53,21 @@ def run(id: str, details: bool = False) -> dict[str, Any]:
 
     found = _public(store.get(id))
     if details:
+        from studio import series
         from studio.library import artifacts
 
         folder = settings.run_dir(id)
         found |= {"dir": str(folder), "checkpoints": artifacts.checkpoints(id),
-                  "artifacts": artifacts.listed(run_id=id), "log": _tail(id)}
+                  "artifacts": artifacts.listed(run_id=id), "log": series.log_since(folder / "worker.log", -1)[0]}
     return found
 
 
 def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
-    """What a run said since ``cursor`` (0 at first: everything, thinned), and its state; see :func:`studio.series.snapshot`.
+    """What a run said since ``cursor`` (0 at first: everything, thinned), and its state.
+
+    Returns:
+        ``{cursor, reset, series, progress, samples, warnings, notes, log, state, reason, hint}``; see
+        :func:`studio.series.snapshot`. ``notes`` are the method's own lines, ``log`` the output of its process.
 
     Raises:
         StudioError: there is no such run.
@@ -105,7 +110,6 @@ def remove(id: str) -> None:
     Raises:
         StudioError: it still goes on, or an adapter elsewhere needs its model.
     """
-    from studio import series
     from studio.jobs import store
     from studio.library import artifacts
 
@@ -114,7 +118,6 @@ def remove(id: str) -> None:
     for row in artifacts.listed(run_id=id):
         artifacts.delete(row["id"])
     store.remove(id)
-    series.forget(settings.run_dir(id) / "events.jsonl")
 
 
 def reorder(id: str, before_id: str | None = None) -> None:
@@ -175,14 +178,3 @@ def _short(ref: str) -> str:
         except StudioError:
             return ""
     return ref.removeprefix("hub:").rpartition("/")[2]
-
-
-def _tail(id: str, most: int = 6000) -> str:
-    try:
-        with open(settings.run_dir(id) / "worker.log", "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - most))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return text if size <= most else text.partition("\n")[2]
