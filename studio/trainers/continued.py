@@ -53,4 +53,4 @@ class Continued(Method):
     def run(cls, recipe: ContinuedRecipe, ctx: Any) -> dict[str, Any]:
         from studio.trainers import blocks, sft
 
-        return sft.run(recipe, ctx, lora=False, encode_as=blocks.uncut(recipe), table=blocks.table)
+        return sft.run(recipe, ctx, encode_as=blocks.uncut(recipe), table=blocks.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from studio.errors import StudioError
@@ -30,11 +31,12 @@ def check(recipe: Any) -> None:
                           f"Set 'Longest sample' to {context} or less.", "max_length")
 
 
-def run(recipe: Any, ctx: Any, lora: bool, encode_as: Any = None, table: Any = None) -> dict[str, Any]:
+def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, encode_as: Any = None,
+        table: Any = None) -> dict[str, Any]:
     """Trains, keeps the best, writes the result and its card; returns the summary.
 
     Args:
-        lora: Train an adapter, not the weights.
+        adapter: ``recipe -> PeftConfig`` of the adapter to train; without one the weights themselves are trained.
         encode_as: What the encoder reads instead of the recipe.
         table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
     """
@@ -58,17 +60,17 @@ def run(recipe: Any, ctx: Any, lora: bool, encode_as: Any = None, table: Any = N
     rows, held_table = table(made.samples, recipe), table(held.samples, recipe) if held.samples else None
     steps = plan.total_steps(recipe, len(rows))
     ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; {steps} steps.")
-    dtype = plan.load_dtype(recipe, gpu, lora)
-    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=not lora)
+    dtype = plan.load_dtype(recipe, gpu, adapter is not None)
+    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None)
     config = None
-    if lora and ref.is_adapter:
+    if adapter and ref.is_adapter:
         ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and layers.")
-    elif lora:
-        config = lora_config(recipe)
+    elif adapter:
+        config = adapter(recipe)
     try:
         trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config)
     except ValueError as err:
-        if lora and "target modules" in str(err).lower():
+        if adapter and "target modules" in str(err).lower():
             raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.", "target_modules") from err
         raise
     return finish.finish(trainer, tokenizer, recipe, ctx, ref, made, held, steps, began)

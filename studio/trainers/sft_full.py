@@ -49,4 +49,4 @@ class Full(Method):
     def run(cls, recipe: FullRecipe, ctx: Any) -> dict[str, Any]:
         from studio.trainers import sft
 
-        return sft.run(recipe, ctx, lora=False)
+        return sft.run(recipe, ctx)

@@ -49,4 +49,4 @@ class Lora(Method):
     def run(cls, recipe: LoraRecipe, ctx: Any) -> dict[str, Any]:
         from studio.trainers import sft
 
-        return sft.run(recipe, ctx, lora=True)
+        return sft.run(recipe, ctx, adapter=sft.lora_config)
