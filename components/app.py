@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
-from components import ids, serving, strings, theme  # noqa: E402
+from components import dock, ids, serving, strings, theme  # noqa: E402
 from components.shell import Shell  # noqa: E402
 from studio import api  # noqa: E402
 from studio.errors import StudioError  # noqa: E402
@@ -36,11 +36,13 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=strings.t("app.title"), fill_width=True, analytics_enabled=False,
                    delete_cache=(86400, 86400)) as demo:
         shell = Shell(demo, [name for name, _ in TABS])
+        dock.header()
         with gr.Tabs(elem_id="tabs"):
             for name, target in TABS:
                 with gr.Tab(strings.label(f"tab.{name}"), id=name, elem_id=ids.tab(name)):
                     module, _, attribute = target.partition(":")
                     getattr(importlib.import_module(module), attribute)(shell)
+        dock.build()
     return demo
 
 

@@ -11,15 +11,12 @@ from typing import Any
 
 import gradio as gr
 
+from components import rpc
 from components.ids import eid
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
-_BUS = """
-window.studio.bus = (name, detail) => trigger(name, {detail});
-const events = [%s];
-window.studio.flush(events);
-"""
+_BUS = "const events = [%s]; studio.ready(server, (name, detail) => trigger(name, {detail}));"
 
 
 class Shell:
@@ -32,9 +29,9 @@ class Shell:
 
     def __init__(self, demo: gr.Blocks, tabs: Sequence[str]):
         self.demo, self.tabs = demo, list(tabs)
-        names = ", ".join(f"'open_{tab}'" for tab in self.tabs)
+        names = ", ".join(f"'open_{tab}', 'refresh_{tab}'" for tab in self.tabs)
         self._bus = gr.HTML("", html_template="<span></span>", js_on_load=_BUS % names, elem_id=eid("shell", "bus"),
-                            elem_classes=["st-bus"])
+                            elem_classes=["st-bus"], server_functions=rpc.FUNCTIONS)
 
     def on_open(self, tab: str, fn: Callable[[dict], Any], inputs: Any = None, outputs: Any = None) -> Any:
         """Run ``fn(detail, *inputs)`` when another part of the page opens ``tab``."""
@@ -45,3 +42,7 @@ class Shell:
         # gr.EventData is recognised by annotation; "from __future__ annotations" turned it into a string here.
         handler.__annotations__ = {"event": gr.EventData}
         return getattr(self._bus, f"open_{tab}")(handler, inputs, outputs, **QUIET)
+
+    def on_refresh(self, tab: str, fn: Callable[..., Any], outputs: Any = None) -> Any:
+        """Run ``fn`` when ``tab`` is shown again, e.g. to offer models made meanwhile."""
+        return getattr(self._bus, f"refresh_{tab}")(fn, None, outputs, **QUIET)

@@ -50,13 +50,95 @@
     return new Date(unix * 1000).toLocaleDateString();
   };
 
-  /* The bus: handlers registered in Python with Shell.on_open. Calls made before the page is ready wait. */
+  /* The server side of the page: functions of components/rpc.py, and handlers registered with Shell.on_open. */
+  let connect;
+  const server = new Promise((resolve) => (connect = resolve));
+  studio.ready = (functions, send) => { connect(functions); studio.bus = send; waiting.splice(0).forEach((args) => send(...args)); };
   const waiting = [];
-  studio.flush = () => { for (const [name, detail] of waiting.splice(0)) studio.bus(name, detail); };
   studio.send = (name, detail = {}) => (studio.bus ? studio.bus(name, detail) : waiting.push([name, detail]));
+
+  /** Ask the core. Resolves to its answer; rejects with {message, hint, field}, or {offline: true} when nobody answers. */
+  studio.call = async (name, values = {}) => {
+    const functions = await server;
+    let answer = null;
+    try { answer = await functions[name](values); } catch { answer = null; }
+    if (answer && "ok" in answer) return answer.ok;
+    if (answer && answer.error) throw Object.assign(new Error(answer.error.message), answer.error);
+    throw Object.assign(new Error(studio.t("app.offline")), { hint: studio.t("app.offline.hint"), offline: true });
+  };
+
+  /* Parts of the page: a script registers studio.parts.NAME; gr.HTML elements made by widgets.mounted call it. */
+  studio.parts = {};
+  studio.mount = (name, context) => {
+    const part = studio.parts[name];
+    if (!part) return console.error(`no part named ${name}`);
+    part(Object.assign(context, { root: context.element.querySelector(".st-mount, .st-pairs") || context.element }));
+  };
+
+  /** A passing message; errors stay until dismissed. */
+  studio.toast = (text, kind = "info", hint = "") => {
+    let place = document.getElementById("st-toasts");
+    if (!place) {
+      place = Object.assign(document.createElement("div"), { id: "st-toasts" });
+      place.setAttribute("role", "status");
+      place.setAttribute("aria-live", "polite");
+      document.body.append(place);
+    }
+    const note = document.createElement("div");
+    note.className = `st-toast st-toast-${kind}`;
+    note.innerHTML = `<div><b>${studio.esc(text)}</b>${hint ? `<p>${studio.esc(hint)}</p>` : ""}</div>
+      <button type="button" aria-label="${studio.esc(studio.t("action.dismiss"))}">×</button>`;
+    note.querySelector("button").onclick = () => note.remove();
+    place.append(note);
+    if (kind !== "bad") setTimeout(() => note.remove(), 5000);
+  };
+  studio.failed = (error) => studio.toast(error.message, "bad", error.hint || "");
+
+  /** A modal dialog: html inside, resolves to the form's values, or null when dismissed. */
+  studio.ask = (title, html, action, danger = false) =>
+    new Promise((resolve) => {
+      const dialog = document.createElement("dialog");
+      dialog.className = "st-dialog";
+      dialog.setAttribute("aria-label", title);
+      dialog.innerHTML = `<form method="dialog"><h2>${studio.esc(title)}</h2><div class="st-dialog-body">${html}</div>
+        <footer><button type="button" class="st-btn" data-cancel>${studio.esc(studio.t(action ? "action.cancel" : "action.close"))}</button>
+        ${action ? `<button type="submit" class="st-btn ${danger ? "st-danger" : "st-primary"}">${studio.esc(action)}</button>` : ""}
+        </footer></form>`;
+      let answer = null;
+      dialog.querySelector("[data-cancel]").onclick = () => dialog.close();
+      dialog.querySelector("form").onsubmit = (event) => { answer = Object.fromEntries(new FormData(event.target)); };
+      dialog.onclose = () => { dialog.remove(); resolve(answer); };
+      document.body.append(dialog);
+      dialog.showModal();
+    });
+
+  /** plotly.js, loaded when the first chart needs it. */
+  let plotly = null;
+  studio.plotly = () =>
+    (plotly ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = `studio/vendor/plotly.min.js?v=${data.version}`;
+      script.onload = () => resolve(window.Plotly);
+      script.onerror = () => { plotly = null; reject(new Error(studio.t("chart.missing"))); };
+      document.head.append(script);
+    }));
+
+  const STATES = ["queued", "starting", "running", "stopping", "succeeded", "failed", "stopped", "lost"];
+  studio.active = (state) => STATES.indexOf(state) < 4;
+  studio.pill = (state) => `<span class="st-pill st-is-${studio.esc(state)}"><i aria-hidden="true"></i>${studio.esc(studio.t(`state.${state}`))}</span>`;
+
+  /** A tiny line of numbers as SVG. */
+  studio.spark = (values, width = 84, height = 22) => {
+    const seen = values.filter((v) => typeof v === "number" && isFinite(v));
+    if (seen.length < 2) return `<svg class="st-spark" width="${width}" height="${height}" aria-hidden="true"></svg>`;
+    const low = Math.min(...seen), span = Math.max(...seen) - low || 1;
+    const points = seen.map((v, i) => `${((i / (seen.length - 1)) * (width - 2) + 1).toFixed(1)},${(height - 2 - ((v - low) / span) * (height - 4)).toFixed(1)}`);
+    return `<svg class="st-spark" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" aria-hidden="true"><polyline points="${points.join(" ")}"/></svg>`;
+  };
 
   /** Show a tab without telling its Python side anything. */
   studio.show = (tab) => document.getElementById(`tab-${tab}-button`)?.click();
+  studio.tabNow = () => document.querySelector("#tabs button[role=tab][aria-selected=true]")?.id.match(/^tab-(.+)-button$/)?.[1];
 
   /** Show a tab and hand it a detail. */
   studio.open = (tab, detail = {}) => { studio.show(tab); studio.send(`open_${tab}`, detail); };
@@ -134,10 +216,19 @@
   /** The value of a colour token, for charts. */
   studio.token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  /* Tab in the address: ?tab=runs opens there. */
+  /* Tab in the address: ?tab=runs opens there. A tab shown again hears of it, to refresh what it offers. */
   document.addEventListener("click", (event) => {
-    const button = event.target.closest?.("button[role=tab]");
-    const name = button?.id.match(/^tab-(.+)-button$/)?.[1];
-    if (name) studio.setParam("tab", name);
+    const name = event.target.closest?.("button[role=tab]")?.id.match(/^tab-(.+)-button$/)?.[1];
+    if (!name) return;
+    studio.setParam("tab", name);
+    studio.setParam("run", studio.shownRun?.(name) || null);
+    studio.send(`refresh_${name}`);
+    window.dispatchEvent(new CustomEvent("studio:tab", { detail: name }));
   });
+  const boot = setInterval(() => {
+    if (!document.querySelector("#tabs button[role=tab]")) return;
+    clearInterval(boot);
+    const wanted = studio.param("tab") || (studio.param("run") ? "runs" : null), run = studio.param("run");
+    if (wanted && data.tabs.includes(wanted) && wanted !== studio.tabNow()) { studio.show(wanted); studio.setParam("run", run); }
+  }, 30);
 })();

@@ -1,6 +1,10 @@
-import gradio as gr
+"""Fine-tune: teach a model from examples."""
+
+from __future__ import annotations
+
 from components.shell import Shell
+from components.training import build_training_tab
 
 
 def build(shell: Shell) -> None:
-    gr.Markdown("finetune")
+    build_training_tab(shell, "finetune", "sft")

@@ -7,6 +7,7 @@ shared Space, whose own things alone are shown; ``None``, everywhere else, sees 
 from studio.api.chat import chat_delete, chat_list, chat_load, chat_save, engine_for, engines, unload
 from studio.api.data import inspect, preview, upload
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
+from studio.api.page import extra_fields, workspace
 from studio.api.recipes import methods, presets, script, validate
 from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, submit, supervise
 
@@ -14,6 +15,6 @@ __all__ = [
     "methods", "validate", "presets", "script",
     "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
     "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
-    "inspect", "preview", "upload",
+    "inspect", "preview", "upload", "extra_fields", "workspace",
     "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete",
 ]

@@ -1,0 +1,155 @@
+/* Beside the form: what the model will see, what is in the data, and the recipe as YAML. */
+(() => {
+  "use strict";
+  const studio = window.studio, esc = studio.esc, t = studio.t;
+  const VIEWS = ["preview", "data", "yaml"];
+
+  class Panel {
+    constructor({ root, props }) {
+      Object.assign(this, { root, tab: props.tab, view: "preview", index: 0, seen: {}, ask: 0 });
+      root.innerHTML = `<div class="st-card st-panel"><div class="st-views" role="tablist">${VIEWS.map((v) =>
+        `<button type="button" role="tab" id="${this.tab}-view-${v}" data-view="${v}" aria-selected="${v === this.view}">${esc(t(`panel.${v}`))}</button>`).join("")}</div>
+        ${VIEWS.map((v) => `<div class="st-view" role="tabpanel" data-panel="${v}" aria-labelledby="${this.tab}-view-${v}" ${v === this.view ? "" : "hidden"}></div>`).join("")}</div>`;
+      this.place = Object.fromEntries(VIEWS.map((v) => [v, root.querySelector(`[data-panel=${v}]`)]));
+      root.querySelector(".st-views").addEventListener("click", (event) => event.target.dataset.view && this.open(event.target.dataset.view));
+      root.querySelector(".st-views").addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        const next = VIEWS[(VIEWS.indexOf(this.view) + step + VIEWS.length) % VIEWS.length];
+        this.open(next);
+        root.querySelector(`[data-view=${next}]`).focus();
+      });
+      this.empty("preview", "preview.empty", "preview.empty.hint");
+      this.empty("data", "data.empty", "data.empty.hint");
+      window.addEventListener("studio:form", (event) => event.detail === this.tab && this.take());
+      this.take();
+    }
+
+    empty(view, title, hint) {
+      this.place[view].innerHTML = `<div class="st-empty"><b>${esc(t(title))}</b><p>${esc(t(hint))}</p></div>`;
+    }
+
+    problem(view, error) {
+      this.place[view].innerHTML = `<div class="st-empty st-is-bad"><b>${esc(error.message)}</b><p>${esc(error.hint || "")}</p></div>`;
+    }
+
+    open(view) {
+      this.view = view;
+      for (const button of this.root.querySelectorAll("[role=tab]")) {
+        button.setAttribute("aria-selected", String(button.dataset.view === view));
+        button.tabIndex = button.dataset.view === view ? 0 : -1;
+      }
+      for (const v of VIEWS) this.place[v].hidden = v !== view;
+      this.take();
+    }
+
+    take() {
+      const state = studio.forms[this.tab];
+      if (!state) return;
+      this.state = state;
+      if (this.view === "yaml") return this.yaml();
+      if (state.yaml_error) return this.open("yaml");
+      const values = state.values, relevant = {};
+      for (const name of Object.keys(values))
+        if (state.groups[name] === "basic" && name !== "name" || ["chat_template", "packing", "method", "kind"].includes(name)) relevant[name] = values[name];
+      const key = JSON.stringify(relevant);
+      if (this.seen[this.view] === key) return;
+      this.seen[this.view] = key;
+      clearTimeout(this.wait);
+      this.wait = setTimeout(() => (this.view === "data" ? this.data() : this.preview(relevant !== this.last)), 250);
+    }
+
+    async data() {
+      const ref = this.state.values.dataset;
+      if (!ref) return this.empty("data", "data.empty", "data.empty.hint");
+      const mine = ++this.ask;
+      this.place.data.innerHTML = `<div class="st-working" role="status">${esc(t("data.reading"))}</div>`;
+      try {
+        const found = await studio.call("inspect", { ref });
+        if (mine === this.ask) this.drawData(found);
+      } catch (error) { if (mine === this.ask) this.problem("data", error); }
+    }
+
+    drawData(found) {
+      const roles = Object.entries(found.roles || {});
+      const chosen = this.state.values.columns || {};
+      const columns = found.columns || [];
+      const finding = (f) => `<li class="st-finding st-level-${esc(f.level || "info")}"><b>${esc(f.message || f.text || f)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}</li>`;
+      const pick = (role, column) => `<label class="st-role"><span>${esc(role)}</span><select data-role="${esc(role)}">${[...new Set([column, ...columns])].filter((c) => c != null).map((c) =>
+        `<option ${c === (chosen[role] ?? column) ? "selected" : ""}>${esc(c)}</option>`).join("")}</select></label>`;
+      this.place.data.innerHTML = `<dl class="st-tiles"><div><dt>${esc(t("data.format"))}</dt><dd>${esc(found.format_title || found.format || "–")}</dd></div>
+        <div><dt>${esc(t("data.rows"))}</dt><dd>${studio.num(found.rows)}</dd></div></dl>
+        ${roles.length ? `<h3>${esc(t("data.columns"))}</h3><p class="st-muted">${esc(t("data.columns.help"))}</p><div class="st-roles">${roles.map(([r, c]) => pick(r, c)).join("")}</div>` : ""}
+        ${(found.findings || []).length ? `<h3>${esc(t("data.findings"))}</h3><ul class="st-findings">${found.findings.map(finding).join("")}</ul>` : `<p class="st-good">${esc(t("data.clean"))}</p>`}`;
+      for (const select of this.place.data.querySelectorAll("select"))
+        select.onchange = () => {
+          const next = { ...(this.state.values.columns || {}) };
+          const role = select.dataset.role;
+          if (select.value === found.roles[role]) delete next[role]; else next[role] = select.value;
+          studio.send(`open_${this.tab}`, { values: { columns: next } });
+        };
+    }
+
+    async preview() {
+      const values = this.state.values;
+      if (!values.dataset) return this.empty("preview", "preview.empty", "preview.empty.hint");
+      const mine = ++this.ask;
+      const place = this.place.preview;
+      if (!place.querySelector(".st-tokens")) place.innerHTML = `<div class="st-working" role="status">${esc(t("preview.working"))}</div>`;
+      place.setAttribute("aria-busy", "true");
+      try {
+        const found = await studio.call("preview", { values, index: this.index });
+        if (mine === this.ask) this.drawPreview(found);
+      } catch (error) { if (mine === this.ask) this.problem("preview", error); }
+      if (mine === this.ask) place.removeAttribute("aria-busy");
+    }
+
+    drawPreview(found) {
+      const place = this.place.preview, tokens = found.tokens || [];
+      const total = found.rows ?? found.total ?? 0;
+      this.index = found.index ?? this.index;
+      const visible = (text) => esc(text).replace(/\n/g, '<i class="st-nl">↵</i>\n').replace(/ /g, '<i class="st-sp">·</i>');
+      const trained = tokens.filter((token) => token.trained).length;
+      const flags = (found.flags || []).map((f) => `<li class="st-finding st-level-${esc(f.level || "warning")}"><b>${esc(f.message || f.text || f)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}</li>`).join("");
+      place.innerHTML = `<div class="st-preview-bar"><button type="button" class="st-icon" data-go="-1" aria-label="${esc(t("preview.previous"))}">‹</button>
+        <label>${esc(t("preview.sample"))} <input type="number" min="1" max="${total}" value="${this.index + 1}" aria-label="${esc(t("preview.sample"))}"></label>
+        <span class="st-muted">${esc(t("preview.of", { n: studio.num(total) }))}</span>
+        <button type="button" class="st-icon" data-go="1" aria-label="${esc(t("preview.next"))}">›</button>
+        <span class="st-legend"><mark class="st-trained">${esc(t("preview.trained"))}</mark><span>${esc(t("preview.context"))}</span></span></div>
+        <p class="st-muted st-lengths">${esc(t("preview.lengths", { n: tokens.length, trained }))} ${esc(found.lengths_text || "")}</p>
+        ${flags ? `<ul class="st-findings">${flags}</ul>` : ""}
+        <div class="st-tokens" tabindex="0" aria-label="${esc(t("preview.tokens"))}">${tokens.map((token) =>
+          `<span class="st-token${token.trained ? " st-trained" : ""}${token.special ? " st-special" : ""}" title="${esc(t("preview.token", { id: token.id }))}">${visible(token.text)}</span>`).join("")}</div>`;
+      const go = (index) => { this.index = Math.max(0, Math.min(total - 1, index)); this.preview(); };
+      for (const button of place.querySelectorAll("[data-go]")) button.onclick = () => go(this.index + Number(button.dataset.go));
+      place.querySelector("input").onchange = (event) => go(Number(event.target.value) - 1 || 0);
+    }
+
+    yaml() {
+      const state = this.state, place = this.place.yaml;
+      let area = place.querySelector("textarea");
+      if (!area) {
+        place.innerHTML = `<p class="st-muted">${esc(t("yaml.help"))}</p><textarea spellcheck="false" id="${this.tab}-yaml" aria-label="${esc(t("panel.yaml"))}"></textarea>
+          <p class="st-error" role="alert" hidden></p>
+          <div class="st-actions"><button type="button" class="st-btn st-primary" data-apply>${esc(t("yaml.apply"))}</button>
+          <button type="button" class="st-btn" data-copy>${esc(t("action.copy"))}</button><button type="button" class="st-btn" data-download>${esc(t("yaml.download"))}</button></div>`;
+        area = place.querySelector("textarea");
+        place.querySelector("[data-apply]").onclick = () => { this.typed = false; studio.send(`open_${this.tab}`, { yaml: area.value }); };
+        place.querySelector("[data-copy]").onclick = (event) => studio.copy(area.value, event.target);
+        place.querySelector("[data-download]").onclick = () => {
+          const link = document.createElement("a");
+          link.href = URL.createObjectURL(new Blob([area.value], { type: "text/yaml" }));
+          link.download = `${this.state.values.name || this.state.values.kind}.yaml`;
+          link.click();
+          URL.revokeObjectURL(link.href);
+        };
+        area.oninput = () => (this.typed = true);
+      }
+      const note = place.querySelector(".st-error"), wrong = state.yaml_error;
+      note.hidden = !wrong;
+      note.textContent = wrong ? `${wrong.field ? `${wrong.field}: ` : ""}${wrong.message} ${wrong.hint || ""}` : "";
+      if (!this.typed && area.value !== state.yaml) area.value = state.yaml;
+    }
+  }
+  studio.parts.panel = (context) => new Panel(context);
+})();
