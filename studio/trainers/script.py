@@ -188,6 +188,8 @@ def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.Mod
         values["warmup_steps"] = int(values["warmup_steps"])
     values |= {"bf16": plan.uses_bf16(recipe, True if gpus() else None), "gradient_checkpointing": recipe.gradient_checkpointing,
                "logging_steps": recipe.logging_steps, "logging_first_step": True}
+    if held:
+        values["per_device_eval_batch_size"] = recipe.per_device_train_batch_size
     if chat:
         values["assistant_only_loss"] = recipe.assistant_only_loss
     if "prompt" in kinds:

@@ -33,7 +33,7 @@ def tiny(tmp_path_factory) -> Path:
     transformers.set_seed(1)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
         vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=words.eos_token_id,
+        num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True, eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id, bos_token_id=None))
     model.save_pretrained(folder)
     words.save_pretrained(folder)
