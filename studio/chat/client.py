@@ -135,7 +135,8 @@ def models(endpoint: Endpoint) -> list[str]:
 
 def _client(endpoint: Endpoint) -> httpx.Client:
     headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-    return httpx.Client(base_url=endpoint.base_url, headers=headers, trust_env=endpoint.remote,
+    # an engine of ours is plain HTTP: reading the certificates of the world would only cost its first word 30 ms
+    return httpx.Client(base_url=endpoint.base_url, headers=headers, trust_env=endpoint.remote, verify=endpoint.remote,
                         timeout=httpx.Timeout(10, read=180 if endpoint.remote else 60))
 
 

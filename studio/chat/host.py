@@ -15,6 +15,7 @@ from studio.chat.turn import Turn
 from studio.errors import StudioError
 
 FLUSH_SECONDS = 0.03  # text is sent in pieces this far apart: a packet per token would cost more than a small model
+TURN_SECONDS = 0.02
 
 
 @dataclass
@@ -72,6 +73,7 @@ class Host:
         self._selected: str | None = None
         self._stale: list[str] = []
         self._running = 0
+        self._since = 0.0  # when the turn under way began
 
     # ---- adapters
 
@@ -188,6 +190,7 @@ class Host:
         config = self._config(sampling, len(ids), loop.ends, tokenizer)
         with self._turn:
             self._running += 1
+            self._since = time.perf_counter()
             try:
                 self._select(inner)
                 if sampling.seed is not None:
@@ -223,17 +226,24 @@ class Host:
                                   eos_token_id=sorted(ends) or None, use_cache=True, num_beams=1)
         if temperature > 0:
             config.temperature = temperature
-            config.top_p, config.top_k, config.min_p = pick("top_p", 1.0), int(pick("top_k", 0)), pick("min_p", 0.0)
+            config.top_p, config.top_k = pick("top_p", 1.0), int(pick("top_k", 0))
+            if min_p := pick("min_p", 0.0):
+                config.min_p = min_p
         return config
 
     def step_aside(self, inner: str | None) -> None:
-        """Lets the others run, then takes the model back as it was: own adapter, own random state."""
-        if not self._turn.wanted:
+        """Lets the others run, then takes the model back as it was: own adapter, own random state.
+
+        A small model makes a token in a millisecond or two and handing over costs as much, so it keeps its turn for
+        a moment that no reader notices; a large one hands over after every token.
+        """
+        if not self._turn.wanted or time.perf_counter() - self._since < TURN_SECONDS:
             return
         torch = self.torch
         state = torch.cuda.get_rng_state() if self.device == "cuda" else torch.get_rng_state()
         self._turn.release()
         self._turn.acquire()
+        self._since = time.perf_counter()
         torch.cuda.set_rng_state(state) if self.device == "cuda" else torch.set_rng_state(state)
         self._select(inner)
 
@@ -246,6 +256,7 @@ class _Loop:
         self.host, self.inner, self.text, self.emit, self.cancelled, self.ends = host, inner, text, emit, cancelled, ends
         self.finish = ""
         self.first = self.last = self.flushed = 0.0
+        self.no, self.yes = (host.torch.tensor([value], device=host.device) for value in (False, True))
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         if not self.finish:
@@ -254,8 +265,7 @@ class _Loop:
                 self.host.step_aside(self.inner)
                 if self.cancelled.is_set():
                     self.finish = "cancelled"
-        torch = self.host.torch
-        return torch.full((input_ids.shape[0],), bool(self.finish), dtype=torch.bool, device=input_ids.device)
+        return self.yes if self.finish else self.no
 
     def _token(self, token: int) -> None:
         now = self.last = time.perf_counter()
