@@ -6,6 +6,7 @@ Started by the guardian with the run's folder in ``ATELIER_RUN_DIR``; standard o
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import os
 import signal
@@ -48,7 +49,7 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
         state = State.STOPPED if ctx.stop_requested else State.SUCCEEDED
         result = _result(ctx, state, "Stopped as asked." if state == State.STOPPED else "", summary=summary)
     except BaseException as err:
-        traceback.print_exc()
+        _trace()
         if isinstance(err, SystemExit):
             err = StudioError(f"The method ended its process (exit code {err.code}).", "See the log of the run.")
         reason, hint, field = explain(err)
@@ -59,6 +60,12 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
             return EXIT_DISK_FULL
     code = 1 if result["state"] == State.FAILED else 0
     return code if _write(folder, result) else EXIT_DISK_FULL
+
+
+def _trace() -> None:
+    """The traceback, for the log; a full disk, on which the log lies too, must not hide the failure that is told."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def _be_a_worker(threads: int) -> None:
@@ -86,18 +93,20 @@ def _write(folder: Path, result: dict[str, Any]) -> bool:
             write_json(folder / "result.json", result)
             return True
         except OSError:
-            traceback.print_exc()
+            _trace()
             if attempt == 1:
                 (folder / RESERVE).unlink(missing_ok=True)
     return False
 
 
 def leave(code: int) -> None:
-    """End a forked worker: its own exit handlers run, then nothing of the process it was forked from does."""
+    """End the worker for certain: exit handlers run, but no thread that a library forgot is waited for."""
     try:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+    except Exception:
+        _trace()  # the result is written: what happens on the way out does not change it
     finally:
         os._exit(code)
 
@@ -108,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
