@@ -37,7 +37,7 @@ def write(recipe: Any, lora: bool) -> str:
     reading = _reading(recipe, rows, held)
     asked_as_text = "prompt" in kinds and isinstance(rows[0]["prompt"], str)
     chat = "messages" in kinds or ("prompt" in kinds and recipe.chat_template != "none" and _has_template(model, recipe))
-    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _tables(chat and asked_as_text, bool(held)),
+    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _tables(chat and asked_as_text, bool(held), _with_tools(rows)),
              _model(recipe, model, lora), _train(recipe, lora, chat, kinds, model, bool(held))]
     return "\n\n".join(p.strip("\n") for p in parts if p.strip()) + "\n"
 
@@ -156,14 +156,27 @@ def _revision(ref: refs.ModelRef) -> str:
     return f", revision={ref.revision!r}" if ref.revision else ""
 
 
-def _tables(as_chat: bool, held: bool) -> str:
-    lines = []
+def _tables(as_chat: bool, held: bool, as_json: list[str]) -> str:
+    lines, features = [], ""
     if as_chat:
         lines += ["def as_chat(row):", "    return {\"prompt\": [{\"role\": \"user\", \"content\": row[\"prompt\"]}],",
                   "            \"completion\": [{\"role\": \"assistant\", \"content\": row[\"completion\"]}]}", "", "",
                   "rows = [as_chat(row) for row in rows]"]
         lines += ["held_rows = [as_chat(row) for row in held_rows]"] if held else []
-    return "\n".join([*lines, "train = Dataset.from_list(rows)", f"held = {'Dataset.from_list(held_rows)' if held else 'None'}"])
+    if as_json:  # a table of columns would give every tool the arguments of all others
+        lines += ["from datasets import Features, Json", "", f"features = Features({{{', '.join(f'{k!r}: Json()' for k in as_json)}}})",
+                  f"rows = [{{k: row.get(k) for k in {as_json!r}}} for row in rows]"]
+        lines += [f"held_rows = [{{k: row.get(k) for k in {as_json!r}}} for row in held_rows]"] if held else []
+        features = ", features=features"
+    return "\n".join([*lines, f"train = Dataset.from_list(rows{features})",
+                      f"held = {f'Dataset.from_list(held_rows{features})' if held else 'None'}"])
+
+
+def _with_tools(rows: list[dict[str, Any]]) -> list[str]:
+    """Columns of rows with tools, empty where there are none."""
+    if not any("tools" in row or "tool_calls" in json.dumps(row) for row in rows):
+        return []
+    return sorted({key for row in rows for key in row})
 
 
 def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
