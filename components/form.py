@@ -146,6 +146,7 @@ class Form:
         kind: Family, e.g. ``sft``.
         controls: field name -> component, over all methods of the family.
         method: The component that picks the method.
+        upload: The button beside the dataset, if there is one.
     """
 
     def __init__(self, tab: str, kind: str):
@@ -154,6 +155,7 @@ class Form:
         self.first = next(iter(self.specs))
         self.controls: dict[str, Any] = {}
         self.method: Any = None
+        self.upload: Any = None
         self.all: dict[str, FieldSpec] = {}
         for group in self.specs.values():
             for name, spec in group.items():
@@ -184,6 +186,9 @@ class Form:
             with gr.Row(elem_classes=["st-grid"]):
                 for name in names:
                     self.controls[name] = self._control(self.all[name], name in self.specs[self.first])
+                    if name == "dataset":
+                        self.upload = gr.UploadButton(label("form.upload"), file_types=["file"], size="sm",
+                                                      elem_id=eid(self.tab, "upload"), elem_classes=["st-upload"])
 
     def _control(self, spec: FieldSpec, shown: bool) -> Any:
         key = f"field.{self.kind}.{spec.name}"

@@ -20,7 +20,7 @@ from components import strings
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
-STYLES = ("base.css", "gradio.css", "page.css", "live.css", "chat.css")
+STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css")
 SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js", "library.js", "chat.js")
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

@@ -19,7 +19,7 @@ _TOKENS = {
     "block_title_text_color": "var(--st-ink)", "block_title_text_weight": "550", "block_title_text_size": "12.5px",
     "block_info_text_size": "12px", "block_info_text_color": "var(--st-muted)",
     "input_background_fill": "var(--st-field)", "input_background_fill_focus": "var(--st-field)",
-    "input_border_color": "var(--st-line-strong)", "input_border_color_focus": "var(--st-accent)",
+    "input_border_width": "1px", "input_border_color": "var(--st-line-strong)", "input_border_color_focus": "var(--st-accent)",
     "input_shadow": "none", "input_shadow_focus": "0 0 0 3px var(--st-ring)", "input_padding": "5px 9px",
     "input_text_size": "13px", "input_radius": "6px", "input_placeholder_color": "var(--st-faint)",
     "button_primary_background_fill": "var(--st-accent)", "button_primary_background_fill_hover": "var(--st-accent-deep)",

@@ -36,8 +36,6 @@ def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
                                          elem_id=eid(tab, "preset"), elem_classes=["st-field"])
                     form.build_method()
                 form.build_sections()
-                upload = gr.UploadButton(label("form.upload"), file_types=["file"], file_count="single", size="sm",
-                                         elem_id=eid(tab, "upload"), elem_classes=["st-upload"])
             with gr.Column(scale=5, min_width=320, elem_classes=["st-right"]):
                 with gr.Column(elem_classes=["st-card", "st-start"]):
                     widgets.mounted("estimate", eid(tab, "estimate"), tab=tab)
@@ -45,7 +43,7 @@ def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
                 widgets.mounted("panel", eid(tab, "panel"), tab=tab)
         with gr.Column(elem_classes=["st-live-view"]):
             live_run.build(tab)
-    _listen(shell, tab, kind, form, presets, state, preset, upload, start)
+    _listen(shell, tab, kind, form, presets, state, preset, start)
 
 
 def check(form: Form, owner: str | None, method: str, *held: Any) -> dict[str, Any]:
@@ -64,8 +62,7 @@ def check(form: Form, owner: str | None, method: str, *held: Any) -> dict[str, A
             "changed": changed, "titles": titles, "groups": groups}
 
 
-def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state: Any, preset: Any, upload: Any,
-            start: Any) -> None:
+def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state: Any, preset: Any, start: Any) -> None:
     draft = gr.BrowserState({}, storage_key=f"studio-draft-{kind}", secret="drafts-hold-no-secrets")
     fields = list(form.controls.values())
     pickers = [form.controls[name] for name, spec in form.all.items() if spec.widget in ("model", "dataset")]
@@ -160,8 +157,8 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
         gr.on([driver.change for driver in drivers], form.shown_when, form.inputs,
               [form.controls[name] for name in form.dependents], **QUIET)
     preset.input(on_preset, [preset, *form.inputs], [preset, *form.inputs], **QUIET)
-    if "dataset" in form.controls:
-        upload.upload(on_upload, upload, form.controls["dataset"], **QUIET)
+    if form.upload is not None:
+        form.upload.upload(on_upload, form.upload, form.controls["dataset"], **QUIET)
     shell.on_open(tab, on_open, form.inputs, [state, *form.inputs])
     shell.on_refresh(tab, refresh, pickers)
     start.click(on_start, form.inputs, state, **QUIET)
