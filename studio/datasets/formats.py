@@ -7,19 +7,21 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from studio.datasets.cells import compact
 from studio.datasets.convert import REJECTS, Reject, export_rows, for_sft, normalise
-from studio.datasets.readers import EXAMPLES, open_rows
+from studio.datasets.readers import BAD, EXAMPLES, open_rows
 from studio.datasets.roles import FORMATS, ROLES, Detected, detect
 from studio.errors import StudioError
 
-__all__ = ["FORMATS", "ROLES", "Detected", "Reject", "Rows", "detect", "export_rows", "load_rows", "normalise", "split"]
+__all__ = ["FORMATS", "ROLES", "Detected", "Reject", "Rows", "check", "detect", "export_rows", "load_rows", "normalise", "split"]
 
 SAMPLE = 200  # rows looked at to find the format
 MAX_HASHES = 1_000_000  # distinct rows remembered to count duplicates, about 80 MB
@@ -74,8 +76,8 @@ class Rows:
                 seen.add(key)
             self.kept += 1
             yield made
-        for reason, count in self.source.bad.items():
-            self._reject(reason, reason, *self.source.examples[reason], count=count)
+        for code, count in self.source.bad.items():
+            self._reject(code, BAD[code], *self.source.examples[code], count=count)
             self.total += count
         if not self.kept:
             raise self._nothing_left()
@@ -109,11 +111,11 @@ def open_source(ref: str | Path) -> tuple[Any, str]:
     from studio.library import refs
 
     base, _, part = ref.partition("#") if ref.startswith("hub:") else (ref, "", "")
-    found = refs.resolve_dataset(base)
+    found = refs.resolve_dataset(ref)
     if found.path is None:
         from studio.datasets.hubrows import HubReader
 
-        return HubReader(str(found.hub_id), found.revision, part), found.label
+        return HubReader(str(found.hub_id), found.revision, ref.partition("#")[2]), found.label
     return open_rows(found.path), found.label
 
 
@@ -136,6 +138,30 @@ def load_rows(ref: str | Path, columns: dict[str, str] | None = None, format: st
     source, _ = open_source(ref)
     sample = list(islice(iter(source), SAMPLE))
     return Rows(source, detect(sample, columns, format), purpose)
+
+
+def check(ref: str, columns: dict[str, str] | None = None, format: str = "auto", seconds: float = 0.4) -> None:
+    """Refuse now what would fail later: reads as much of a local dataset as ``seconds`` allow.
+
+    Raises:
+        StudioError: as :func:`load_rows` and iterating its rows do.
+    """
+    from studio.library import refs
+
+    path = refs.resolve_dataset(ref).path
+    if path is None:
+        return  # what the Hub holds is only known when it is fetched
+    state = path.stat()
+    _checked(ref, tuple(sorted((columns or {}).items())), format, seconds, str(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _checked(ref: str, columns: tuple, format: str, seconds: float, *state: Any) -> None:
+    """Checked once per state of the file, because a form asks at every keystroke; refusals are not kept."""
+    until = time.monotonic() + seconds
+    for _ in load_rows(ref, dict(columns), format):
+        if time.monotonic() > until:
+            break
 
 
 def content_hash(row: Any, seed: int = 0) -> bytes:

@@ -73,3 +73,67 @@ def _explain(err: Exception, name: str) -> StudioError:
     if "Connection" in kind or "Offline" in kind or "Timeout" in kind or "onnect" in text:
         return StudioError(f"{name} cannot be fetched: the Hub is not reachable.", "Check the network, or use a local file.", "dataset")
     return StudioError(f"{name} cannot be read: {kind}: {text}", "Download its files and choose one of them.", "dataset")
+
+
+class HubHead:
+    """The first rows of a Hub dataset as the Hub's viewer gives them: a quick look without a download, for the page.
+
+    The service's address follows ``HF_ENDPOINT`` (``https://datasets-server.<host>``), or ``HF_DATASETS_SERVER`` names it.
+    """
+
+    kind, encoding, mended, size, consumed = "hub", "", 0, 0, 0
+
+    def __init__(self, name: str, part: str = ""):
+        self.name = name
+        config, _, split = part.rpartition("/")
+        self.config, self.split = config, split
+        self.bad: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self._total: int | None = None
+
+    def count(self) -> int | None:
+        return self._total
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        splits = [(s["config"], s["split"]) for s in _ask("splits", dataset=self.name).get("splits", [])]
+        fits = [s for s in splits if (not self.config or s[0] == self.config) and (not self.split or s[1] == self.split)]
+        if not fits:
+            shown = ", ".join(f"{c}/{s}" for c, s in splits[:8]) or "none"
+            raise StudioError(f"{self.name} has no such config and split.", f"It has: {shown}.", "dataset")
+        config, split = next((s for s in fits if s[1] == "train"), fits[0])
+        where = {"dataset": self.name, "config": config, "split": split}
+        rows = _ask("first-rows", **where).get("rows", [])
+        if not rows:
+            raise StudioError(f"{self.name} ({config}/{split}) has no rows.", "Choose another split.", "dataset")
+        try:
+            self._total = _ask("size", **where)["size"]["split"]["num_rows"]
+        except (KeyError, TypeError, StudioError):
+            self._total = None  # the size is a nicety; large or new datasets have none yet
+        for item in rows:
+            yield item["row"]
+
+
+def _ask(what: str, **query: str) -> dict[str, Any]:
+    """One answer of the Hub's dataset viewer.
+
+    Raises:
+        StudioError: unreachable, unknown, gated, or not viewable.
+    """
+    import os
+
+    import httpx
+
+    from studio import hub
+
+    name = query["dataset"]
+    server = os.environ.get("HF_DATASETS_SERVER") or hub.endpoint().replace("://", "://datasets-server.", 1)
+    key = hub.token()
+    with hub.explained(name, "dataset"):
+        answer = httpx.get(f"{server}/{what}", params=query, timeout=8.0, headers={"Authorization": f"Bearer {key}"} if key else {})
+        if answer.status_code in (401, 404):
+            raise StudioError(f"The Hub has no dataset {name} that you may see.", "Check the spelling. If it is private or gated, log in.",
+                              "dataset")
+        if answer.status_code != 200:
+            raise StudioError(f"The Hub cannot show the first rows of {name} ({answer.status_code}).",
+                              "It can still be trained on: its columns are then detected in the run.", "dataset")
+        return answer.json()

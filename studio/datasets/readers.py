@@ -21,6 +21,13 @@ MAX_DEPTH = 64  # nesting of one row; training data needs about six levels
 EXAMPLES = 5
 Row = dict[str, Any]
 
+# Code -> why a piece of a file is no row. Such pieces are counted and left out.
+BAD = {
+    "broken_line": "the line is not valid JSON", "cut_line": "the file ends in the middle of the line",
+    "too_deep": f"it is nested more than {MAX_DEPTH} levels deep", "no_object": "it is not an object with fields",
+    "extra_cells": "it has more cells than the header", "missing_cells": "it has fewer cells than the header",
+}
+
 
 class Reader:
     """One pass or several over a file's rows.
@@ -28,8 +35,8 @@ class Reader:
     Attributes:
         kind: ``json`` | ``jsonl`` | ``csv`` | ``tsv`` | ``parquet`` | ``text``.
         rows: Rows given so far in the newest pass.
-        bad: Reason -> how many pieces of the file could not be made a row, in the newest pass.
-        examples: Reason -> the first few places, e.g. ``line 7``.
+        bad: Code (of :data:`BAD`) -> how many pieces of the file are no row, in the newest pass.
+        examples: Code -> the first few places, e.g. ``line 7``.
         size: Bytes on disk; ``consumed``: bytes of them read so far.
         encoding: Of the text; ``mended`` bytes were read as Windows-1252 because they are no UTF-8.
     """
@@ -63,7 +70,7 @@ class Reader:
             self.rows += 1
             yield row
         if not self.rows:
-            why = next((f": {reason} ({places[0]})" for reason, places in self.examples.items()), "")
+            why = next((f": {BAD[code]} ({places[0]})" for code, places in self.examples.items()), "")
             raise refuse(f"{self.path.name} has no rows{why}.", "Choose a file with rows in it.")
 
     def _read(self) -> Iterator[Row]:
@@ -73,9 +80,9 @@ class Reader:
         """Number of rows when it is known without reading them, else ``None``."""
         return None
 
-    def _bad(self, reason: str, place: str) -> None:
-        self.bad[reason] += 1
-        places = self.examples.setdefault(reason, [])
+    def _bad(self, code: str, place: str) -> None:
+        self.bad[code] += 1
+        places = self.examples.setdefault(code, [])
         if len(places) < EXAMPLES:
             places.append(place)
 
@@ -169,7 +176,7 @@ def too_deep(value: Any, limit: int = MAX_DEPTH) -> bool:
 
 
 def as_row(value: Any) -> Row | str:
-    """A JSON value as a row, or the reason why it is none."""
+    """A JSON value as a row, or the code (of :data:`BAD`) of why it is none."""
     if isinstance(value, dict):
         row = value
     elif isinstance(value, str):
@@ -177,10 +184,10 @@ def as_row(value: Any) -> Row | str:
     elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
         row = {"messages": value}
     else:
-        return "not an object"
+        row = {}
     if not row:
-        return "an object without fields"
-    return "nested too deep" if too_deep(row) else row
+        return "no_object"
+    return "too_deep" if too_deep(row) else row
 
 
 class JsonlReader(Reader):
@@ -200,7 +207,8 @@ class JsonlReader(Reader):
                 failures += 1
                 row = _why_not_json(err, line)
                 if failures >= 20 and not self.rows:
-                    raise refuse(f"{self.path.name} is not JSONL: line 1 is {row}.", "Each line must be one JSON object.") from err
+                    raise refuse(f"{self.path.name} is not JSONL: none of its first 20 lines is a JSON object.",
+                                 "Each line must be one JSON object; for plain text, name the file .txt.") from err
             if isinstance(row, str):
                 self._bad(row, f"line {number}")
             else:
@@ -218,9 +226,9 @@ class JsonlReader(Reader):
 
 def _why_not_json(err: ValueError, line: str) -> str:
     if not isinstance(err, json.JSONDecodeError):
-        return "nested too deep" if "deep" in str(err) else "not valid JSON"
+        return "too_deep" if "deep" in str(err) else "broken_line"
     cut = err.pos >= len(line.rstrip()) or err.msg.startswith("Unterminated")
-    return "cut off" if cut and not line.endswith("\n") else "not valid JSON"
+    return "cut_line" if cut and not line.endswith("\n") else "broken_line"
 
 
 class JsonReader(Reader):
@@ -386,10 +394,10 @@ class CsvReader(Reader):
                 if not any(cells):
                     continue
                 if len(cells) > len(names):
-                    self._bad("more cells than the header has", f"line {table.line_num}")
+                    self._bad("extra_cells", f"line {table.line_num}")
                     continue
                 if len(cells) < len(names):
-                    self._bad("fewer cells than the header has", f"line {table.line_num}")
+                    self._bad("missing_cells", f"line {table.line_num}")
                     continue
                 yield dict(zip(names, cells, strict=True))
         except csv.Error as err:

@@ -17,7 +17,7 @@ from studio.errors import StudioError
 
 _HUB = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<rev>[\w./-]+))?")
 _CHECKPOINT = re.compile(r"(?P<run>[a-z0-9]{4,40})/(?P<part>checkpoint-\d+|output)")
-_PREFIXES = ("shipped:", "library:", "run:", "hub:")
+_FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|md|ya?ml|safetensors|gguf|gz|zip)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def resolve_dataset(ref: str) -> DatasetRef:
             raise StudioError(f"'{row['name']}' is a {row['kind']}, not a dataset.", "Choose a dataset.", "dataset")
         return DatasetRef(ref, row["name"], _existing(Path(row["path"]), "dataset"), meta=row["meta"])
     if kind == "hub" and rest:
-        hub_id, revision = parse_hub(rest, "dataset")
+        hub_id, revision = parse_hub(rest.partition("#")[0], "dataset")  # behind '#': config/split, read by studio.datasets
         return DatasetRef(ref, hub_id, None, hub_id, revision)
     if kind == "run":
         raise StudioError(f"{ref} is a checkpoint, not a dataset.", "Choose a dataset.", "dataset")
@@ -152,7 +152,7 @@ def _local(ref: str, field_name: str) -> Path:
     except OSError:  # a name too long, or a folder that may not be looked into
         found = False
     if not found:
-        if _HUB.fullmatch(ref) and ref.count("/") == 1:
+        if _HUB.fullmatch(ref) and ref.count("/") == 1 and not _FILE.search(ref):
             hint = f"If you mean the Hub, write hub:{ref}."
         elif (near := _near(ref, path)) is not None:
             hint = f"Did you mean '{near}'?"

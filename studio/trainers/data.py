@@ -234,6 +234,22 @@ def read(recipe: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
     return train, held, found
 
 
+def check(recipe: Any) -> None:
+    """Refuse data that cannot be trained on, as far as a quick look tells.
+
+    Raises:
+        StudioError: in the field ``dataset``, ``columns`` or ``eval_dataset``.
+    """
+    from studio.datasets import formats
+
+    formats.check(recipe.dataset, recipe.columns)
+    if recipe.eval_dataset:
+        try:
+            formats.check(recipe.eval_dataset, recipe.columns)
+        except StudioError as err:
+            raise StudioError(err.message, err.hint, "eval_dataset") from err
+
+
 def tell(found: Any, warn: Any, log: Any) -> None:
     """Say what was read, and warn about the rows that were left out."""
     for line in [f"{found.detected.title}. {' '.join(found.detected.evidence)}", *found.notes]:

@@ -93,13 +93,14 @@ class Scratch(Method):
 
     @classmethod
     def check(cls, recipe: ScratchRecipe) -> None:
-        refs.resolve_dataset(recipe.dataset)
-        for name, resolve in (("eval_dataset", refs.resolve_dataset), ("tokenizer", refs.resolve_model)):
-            if value := getattr(recipe, name):
-                try:
-                    resolve(value)
-                except StudioError as err:
-                    raise StudioError(err.message, err.hint, name) from err
+        from studio.trainers import data
+
+        data.check(recipe)
+        if recipe.tokenizer:
+            try:
+                refs.resolve_model(recipe.tokenizer)
+            except StudioError as err:
+                raise StudioError(err.message, err.hint, "tokenizer") from err
 
     @classmethod
     def estimate(cls, recipe: ScratchRecipe) -> Estimate:

@@ -16,13 +16,10 @@ def check(recipe: Any) -> None:
     Raises:
         StudioError: unknown model or data, a sample longer than the model's context.
     """
+    from studio.trainers import data
+
     model = refs.resolve_model(recipe.model)
-    refs.resolve_dataset(recipe.dataset)
-    if recipe.eval_dataset:
-        try:
-            refs.resolve_dataset(recipe.eval_dataset)
-        except StudioError as err:
-            raise StudioError(err.message, err.hint, "eval_dataset") from err
+    data.check(recipe)
     context = model.meta.get("context")
     if model.is_adapter and model.base:
         context = refs.resolve_model(model.base).meta.get("context")
