@@ -189,7 +189,7 @@ def model_facts(hub_id: str, revision: str | None = None) -> dict[str, Any]:
             return modelinfo.describe(folder) | {"cached": True}
         except StudioError:
             pass  # only part of it is in the cache: ask the Hub
-    key = (endpoint(), hub_id, revision, offline())
+    key = (endpoint(), hub_id, revision, offline(), hash(token()))
     with _lock:
         kept = _facts.get(key)
     if kept is None or time.monotonic() - kept[0] > _FACTS_KEPT:
@@ -260,7 +260,7 @@ def download(hub_id: str, revision: str | None = None, kind: str = "model",
     """Fetch a repository into the local cache; what is there already is not fetched again.
 
     Args:
-        progress: Called with bytes done and bytes in all (which may still grow at the start).
+        progress: Called with bytes done and bytes in all.
         stop: Asked between pieces; a true answer ends the download with :class:`Stopped`.
 
     Raises:
@@ -276,15 +276,16 @@ def download(hub_id: str, revision: str | None = None, kind: str = "model",
     with explained(hub_id, kind):
         needed = sum(f.file_size for f in snapshot_download(
             hub_id, repo_type=kind, revision=revision, endpoint=endpoint(), token=token() or False,
-            ignore_patterns=ignore, dry_run=True) if f.will_download)
+            ignore_patterns=ignore, dry_run=True, tqdm_class=_reporting()) if f.will_download)
         hardware.need_disk(needed, hub_id, kind, _cache_root())
         return Path(snapshot_download(
             hub_id, repo_type=kind, revision=revision, endpoint=endpoint(), token=token() or False,
-            ignore_patterns=ignore, tqdm_class=_reporting(progress, stop)))
+            ignore_patterns=ignore, tqdm_class=_reporting(needed, progress, stop)))
 
 
-def _reporting(progress: Callable[[int, int], None] | None, stop: Callable[[], bool] | None) -> type:
-    """A tqdm class that draws nothing and reports bytes written."""
+def _reporting(needed: int = 0, progress: Callable[[int, int], None] | None = None,
+               stop: Callable[[], bool] | None = None) -> type:
+    """A tqdm class that draws nothing and reports bytes written, of at least ``needed``."""
     from huggingface_hub.utils import tqdm as hub_tqdm
 
     class Reporting(hub_tqdm):
@@ -298,6 +299,6 @@ def _reporting(progress: Callable[[int, int], None] | None, stop: Callable[[], b
             if stop is not None and stop():
                 raise Stopped
             if self._bytes and progress is not None:
-                progress(int(self._sum), int(max(self.total or 0, self._sum)))
+                progress(int(self._sum), int(max(needed, self.total or 0, self._sum)))
 
     return Reporting

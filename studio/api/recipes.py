@@ -84,7 +84,7 @@ def script(values: dict[str, Any]) -> str:
 def presets(kind: str) -> list[dict[str, Any]]:
     """Ready recipes of a family: ``{name, title, for_whom, values}``.
 
-    A preset is a recipe file; its first comment line is the title, the comment lines after it say for whom it is.
+    A preset is a recipe file whose first comments are ``# title: ...`` and ``# for: ...``.
 
     Raises:
         StudioError: unknown kind.
@@ -99,18 +99,11 @@ def presets(kind: str) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=256)
 def _preset(path: Path, stamp: int) -> tuple[str, str, dict[str, Any]]:
-    comments = []
+    words = {"title": path.stem, "for": ""}
     for line in path.read_text("utf-8").splitlines():
         if not line.startswith("#"):
             break
-        comments.append(line.lstrip("# ").strip())
-    title = comments[0] if comments else path.stem
-    body = []
-    for line in comments[1:]:
-        if not line:
-            if body:
-                break
-            continue
-        body.append(line)
-    words = [part.removeprefix("Title:").removeprefix("For:").strip().rstrip(".") for part in (title, " ".join(body))]
-    return words[0], words[1] + ("." if words[1] else ""), read_values(path)
+        key, colon, text = line.lstrip("# ").partition(":")
+        if colon and key in words:
+            words[key] = text.strip()
+    return words["title"], words["for"], read_values(path)

@@ -67,7 +67,7 @@ def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
 
     Returns:
         ``{cursor, reset, series, progress, samples, warnings, notes, log, state, reason, hint}``; see
-        :func:`studio.series.snapshot`. ``notes`` are the method's own lines, ``log`` the output of its process.
+        :func:`studio.series.snapshot`. ``notes`` are the method's own lines, ``log`` those and the output of its process.
 
     Raises:
         StudioError: there is no such run.
@@ -77,6 +77,7 @@ def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
 
     row = store.get(id)  # before the events: a final state is only told together with all that was said
     news = series.snapshot(settings.run_dir(id), cursor)
+    news["log"] = "".join(f"{note}\n" for note in news["notes"]) + news["log"]
     return news | {"state": row["state"], "reason": row["reason"], "hint": row["hint"]}
 
 

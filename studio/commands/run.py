@@ -191,6 +191,7 @@ class _Lines:
 
     def __init__(self, run_id: str):
         self.run_id, self.state, self.said = run_id, "", 0.0
+        self.at: dict[str, Any] = {}
         self.done = self.total = 0.0
         self.eta: float | None = None
         self.latest: dict[str, Any] = {}
@@ -216,8 +217,9 @@ class _Lines:
         for name, points in news["series"].items():
             if points:
                 self.latest[name] = points[-1][1]
-        if news["progress"]:
-            self.done, self.total, self.eta = (news["progress"][k] for k in ("done", "total", "eta"))
+        if news["progress"] and news["progress"] != self.at:
+            self.at = news["progress"]
+            self.done, self.total, self.eta = (self.at[k] for k in ("done", "total", "eta"))
             self.moved()
 
     def moved(self) -> None:
