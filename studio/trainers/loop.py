@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 from studio.errors import StudioError
 from studio.jobs.context import COMPLETE, checkpoints, mark_complete
+from studio.jobs.explain import disk_full
 from studio.trainers.callbacks import Watch
 
 STATE = "studio.json"
@@ -141,7 +142,7 @@ class StudioTrainer(SFTTrainer):
             mark_complete(folder)
         except BaseException as err:
             shutil.rmtree(folder, ignore_errors=True)
-            if no_space(err):
+            if disk_full(err):
                 raise StudioError(f"The disk is full: checkpoint {step} could not be written.",
                                   "Free some space and resume; earlier checkpoints are whole.") from err
             raise
@@ -177,18 +178,6 @@ class StudioTrainer(SFTTrainer):
         self.state.best_model_checkpoint = str(folder)
         self._load_best_model()
         return step
-
-
-def no_space(err: BaseException | None) -> bool:
-    """True when a full disk is behind an error, in whichever words the library says so."""
-    while err is not None:
-        if getattr(err, "errno", None) == 28 or "No space left" in str(err) or "os error 28" in str(err):
-            return True
-        # torch.save hides the cause: its zip writer only says that it wrote less than it wanted
-        if "PytorchStreamWriter failed" in str(err) or "enforce fail at inline_container" in str(err):
-            return True
-        err = err.__cause__ or err.__context__
-    return False
 
 
 def clean(folder: Path) -> None:
@@ -265,7 +254,7 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
     try:
         trainer.train(resume_from_checkpoint=str(ctx.resume_from) if ctx.resume_from else None)
     except OSError as err:
-        if no_space(err):
+        if disk_full(err):
             raise StudioError("The disk is full.", "Free some space and resume; earlier checkpoints are whole.") from err
         raise
     return trainer

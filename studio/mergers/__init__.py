@@ -1,0 +1,1 @@
+"""Ways to make one model out of several parts: one file each."""
