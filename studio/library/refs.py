@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -322,3 +323,18 @@ def check_owner(ref: str, owner: str | None, field_name: str) -> None:
     if not allowed:
         raise StudioError(f"There is no {field_name} called {ref} that you may use.", "Choose one from your list.",
                           field_name)
+
+
+def fetched(model: ModelRef, progress: Callable[[int, int], None] | None = None,
+            stop: Callable[[], bool] | None = None) -> ModelRef:
+    """The model with its files on this disk: the same one, or downloaded from the Hub first (see ``hub.download``).
+
+    Raises:
+        StudioError: the Hub cannot be reached or refuses, or the disk is full.
+        studio.hub.Stopped: if ``stop`` asked for it.
+    """
+    if model.path is not None:
+        return model
+    from studio import hub
+
+    return replace(model, path=hub.download(model.hub_id, model.revision, progress=progress, stop=stop))
