@@ -93,10 +93,7 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
     Raises:
         StudioError: no known format fits (``dataset``), or the chosen columns do not (``columns``).
     """
-    seen: Counter[str] = Counter()
-    for row in rows:
-        seen.update(str(k) for k, v in row.items() if v not in (None, ""))
-    names = list(dict.fromkeys([*seen, *(str(k) for row in rows[:50] for k in row)]))
+    names = list(dict.fromkeys(str(k) for row in rows for k in row))
     if format != "auto" and format not in FORMATS:
         raise StudioError(f"There is no dataset format '{format}'.", f"Known: {', '.join(FORMATS)}.", "columns")
     if columns:
@@ -126,19 +123,37 @@ def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: 
             near = difflib.get_close_matches(column, names, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"The data has {_names(names)}."
             raise StudioError(f"There is no column '{column}' in the data.", hint, "columns")
-    fits = [kind for kind, roles in ROLES.items() if set(columns) <= set(roles)
-            and all(role in columns for role, must in roles.items() if must)]
-    if format != "auto":
-        fits = [kind for kind in fits if kind == format]
-    if set(columns) <= {"messages", "conversations", "system", "tools"} and fits:
-        fits = [_dialect(rows, columns.get("messages") or columns["conversations"]) or fits[0]]
-        columns = {("conversations" if fits[0] == "sharegpt" else "messages") if role in ("messages", "conversations") else role: column
-                   for role, column in columns.items()}
+    table = _Sample(rows, names)
+    chat = columns.get("messages") or columns.get("conversations")
+    if chat and set(columns) <= {"messages", "conversations", "system", "tools"}:
+        kind = _dialect(rows, chat)
+        if kind is None:
+            raise StudioError(f"The column '{chat}' holds no conversations.",
+                              "A conversation is a list of messages with role and content.", "columns")
+        role = "conversations" if kind == "sharegpt" else "messages"
+        columns = {role if key in ("messages", "conversations") else key: column for key, column in columns.items()}
+    kinds = [kind for kind, roles in ROLES.items() if set(columns) <= set(roles) and format in ("auto", kind)]
+    fits = [kind for kind in kinds if _needed(kind, columns) <= set(columns)]
+    if not fits:  # the person named some: the rest by their names
+        for kind in kinds:
+            made = dict(columns)
+            for role in sorted(_needed(kind, columns) - set(columns)):
+                if column := table.find(role, tuple(made.values())):
+                    made[role] = column
+            if _needed(kind, columns) <= set(made):
+                columns, fits = made, [kind]
+                break
     if not fits:
         raise StudioError(f"The roles {', '.join(columns)} do not make a format.",
                           "Choose prompt + completion, instruction + output, messages, text, or chosen + rejected.", "columns")
     found = Detected(fits[0], dict(columns), ["You chose the columns."], 1.0, names)
-    return _complete(found, _Sample(rows, names))
+    return _complete(found, table)
+
+
+def _needed(kind: str, given: dict[str, str]) -> set[str]:
+    """Roles without which a format is none; rated answers need a whole chat, or a question and an answer."""
+    needed = {role for role, must in ROLES[kind].items() if must}
+    return needed | {"prompt", "completion"} if kind == "rated" and "messages" not in given else needed
 
 
 class _Sample:
@@ -195,7 +210,10 @@ def _dialect(rows: list[Row], column: str) -> str | None:
 def _chat_column(table: _Sample) -> tuple[str, str] | None:
     """(column, dialect) of the conversation, the columns with a usual name first."""
     usual = [table._plain[a] for a in _CHATS if a in table._plain]
-    for name in dict.fromkeys([*usual, *table.names]):
+    asked = table.find("prompt")
+    parts = {asked, table.find("completion", (asked,))}  # a prompt written as messages is only a part of the chat
+    others = [] if None in parts else [n for n in table.names if n in parts]
+    for name in dict.fromkeys([*usual, *(n for n in table.names if n not in others)]):
         kinds = Counter(_turns(v) for v in table.values(name)[:100])
         total = sum(kinds.values())
         for kind in ("messages", "sharegpt"):
@@ -330,9 +348,6 @@ def _complete(found: Detected, table: _Sample) -> Detected:
     if found.format == "rated":
         values = table.values(found.roles["label"])
         found.scale = _scale(values)
-        if not ({"prompt", "completion"} <= set(found.roles) or "messages" in found.roles):
-            raise StudioError("Rated answers need a question and an answer beside the mark.",
-                              "Choose the columns for prompt and completion.", "columns")
         found.tags = [n for n in found.columns if n not in found.roles.values()]
         if found.scale:
             low, high = found.scale
