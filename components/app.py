@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     demo = build()
     demo.queue(default_concurrency_limit=None)
+    titles = {f"{method['family']}/{method['name']}": method["title"] for method in api.methods()}
     try:
         _, url, _ = demo.launch(
             server_name="0.0.0.0" if on_space else args.host, server_port=args.port, auth=auth, quiet=True,
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
             ssr_mode=False, pwa=False, show_error=True, state_session_capacity=200, max_file_size="2gb",
             mcp_server=args.mcp, theme=theme.studio(), i18n=gr.I18n(**strings.tables()),
             favicon_path=str(serving.ASSETS / "icons" / "favicon.svg"),
-            app_kwargs={"middleware": [Middleware(serving.Page, tags=serving.head([name for name, _ in TABS]))]})
+            app_kwargs={"middleware": [Middleware(serving.Page, tags=serving.head([name for name, _ in TABS], titles))]})
     except OSError as err:
         print(f"Cannot serve on port {args.port}: {err}. Choose another with --port.", file=sys.stderr)
         return 2

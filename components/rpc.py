@@ -69,12 +69,26 @@ def answer(fn: Callable[[dict, gr.Request], Any]) -> Callable[[dict, gr.Request]
     @functools.wraps(fn)
     def wrapped(data: dict, request: gr.Request) -> dict:
         try:
-            return {"ok": fn(data if isinstance(data, dict) else {}, request)}
+            return {"ok": plain(fn(data if isinstance(data, dict) else {}, request))}
         except StudioError as err:
             return {"error": error_of(err)}
 
     wrapped.__annotations__ = {"data": dict, "request": gr.Request}
     return wrapped
+
+
+def plain(value: Any) -> Any:
+    """``value`` with keys that are exactly ``str``: the JSON writer refuses the str subclass that database rows have."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value] if value and isinstance(value[0], dict) else value
+    return value
+
+
+def labels(owner: str | None) -> dict[str, str]:
+    """reference -> what a person calls it, for models and datasets at hand."""
+    return {item["ref"]: item["label"] for item in [*api.datasets(owner), *api.models(owner)]}
 
 
 @answer
@@ -89,12 +103,19 @@ def runs(data: dict, request: gr.Request) -> list:
     if on_space() and owner_of(request) is None:
         return []
     rows = api.runs(owner=owner_of(request), limit=min(int(data.get("limit") or 200), 1000))
-    return [brief(row) | (curve(row) if data.get("curves") and place < CURVES else {}) for place, row in enumerate(rows)]
+    known = labels(owner_of(request)) if data.get("curves") else {}
+    made = []
+    for place, row in enumerate(rows):
+        found = brief(row)
+        found["data"] = known.get(found["dataset"], found["dataset"])
+        made.append(found | (curve(row) if data.get("curves") and place < CURVES else {}))
+    return made
 
 
 @answer
 def run(data: dict, request: gr.Request) -> dict:
-    return own_run(data.get("run"), request, details=True)
+    found, known = own_run(data.get("run"), request, details=True), labels(owner_of(request))
+    return found | {"uses": [known.get(ref, ref) for key in ("model", "dataset") if (ref := found["recipe"].get(key))]}
 
 
 @answer

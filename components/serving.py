@@ -38,13 +38,13 @@ def file_of(path: str) -> Path | None:
     return found if found.is_file() else None
 
 
-def head(tabs: list[str]) -> str:
-    """Tags for the page's head."""
+def head(tabs: list[str], methods: dict[str, str]) -> str:
+    """Tags for the page's head. ``methods`` maps ``kind/method`` to its title."""
     styles = [ASSETS / "css" / name for name in STYLES]
     scripts = [ASSETS / "js" / name for name in SCRIPTS]
     styles, scripts = ([path for path in paths if path.exists()] for paths in (styles, scripts))
     version = int(max(path.stat().st_mtime for path in [*styles, *scripts, _PLOTLY]))
-    data = json.dumps({"strings": strings.tables(), "tabs": tabs, "version": version}).replace("<", "\\u003c")
+    data = json.dumps({"strings": strings.tables(), "tabs": tabs, "methods": methods, "version": version}).replace("<", "\\u003c")
     tags = [f'<link rel="stylesheet" href="studio/css/{path.name}?v={version}">' for path in styles]
     tags += ['<link rel="icon" href="studio/icons/favicon.svg" type="image/svg+xml">', f"<script>window.STUDIO={data}</script>"]
     tags += [f'<script src="studio/js/{path.name}?v={version}"></script>' for path in scripts]

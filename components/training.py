@@ -33,6 +33,7 @@ def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
                 with gr.Column(elem_classes=["st-card", "st-start-from"]):
                     preset = gr.Dropdown([(p["title"], name) for name, p in presets.items()], value=None,
                                          label=label("form.preset"), info=label("form.preset.help"),
+                                         visible=bool(presets),
                                          elem_id=eid(tab, "preset"), elem_classes=["st-field"])
                     form.build_method()
                 form.build_sections()

@@ -123,6 +123,9 @@
       document.head.append(script);
     }));
 
+  /** Title of a run's method. */
+  studio.method = (run) => data.methods?.[`${run.kind}/${run.method}`] || run.method;
+
   const STATES = ["queued", "starting", "running", "stopping", "succeeded", "failed", "stopped", "lost"];
   studio.active = (state) => STATES.indexOf(state) < 4;
   studio.pill = (state) => `<span class="st-pill st-is-${studio.esc(state)}"><i aria-hidden="true"></i>${studio.esc(studio.t(`state.${state}`))}</span>`;

@@ -109,13 +109,13 @@
     root.querySelector(".st-theme").onclick = studio.toggleTheme;
     root.querySelector(".st-workspace").onclick = () => { studio.copy(props.workspace); studio.toast(t("header.copied")); };
     const meters = root.querySelector(".st-meters");
-    const meter = (label, share, detail) => `<div class="st-meter${share > 0.9 ? " st-hot" : ""}" title="${esc(detail)}"><span>${esc(label)}</span><i role="meter" aria-label="${esc(detail)}" aria-valuenow="${Math.round(share * 100)}" aria-valuemin="0" aria-valuemax="100"><b style="width:${Math.min(100, share * 100).toFixed(0)}%"></b></i></div>`;
+    const meter = (label, share, detail, full = 0.92) => `<div class="st-meter${share > full ? " st-hot" : ""}" title="${esc(detail)}"><span>${esc(label)}</span><i role="meter" aria-label="${esc(detail)}" aria-valuenow="${Math.round(share * 100)}" aria-valuemin="0" aria-valuemax="100"><b style="width:${Math.min(100, share * 100).toFixed(0)}%"></b></i></div>`;
     studio.poll(element, 5000, async () => {
       const now = await studio.call("hardware").catch(() => null);
       if (!now) return;
       const of = (x) => t("header.of", { used: studio.bytes(x.used), total: studio.bytes(x.total) });
       const percent = (now.cpu.percent || 0) / 100;
-      meters.innerHTML = meter(t("header.cpu"), percent, t("header.cpu.detail", { percent: Math.round(percent * 100), cores: now.cpu.cores }))
+      meters.innerHTML = meter(t("header.cpu"), percent, t("header.cpu.detail", { percent: Math.round(percent * 100), cores: now.cpu.cores }), 2)
         + meter(t("header.memory"), now.memory.used / now.memory.total, t("header.memory.detail", { of: of(now.memory) }))
         + meter(t("header.disk"), now.disk.used / now.disk.total, t("header.disk.detail", { free: studio.bytes(now.disk.free) }))
         + (now.gpus || []).map((g, i) => meter(now.gpus.length > 1 ? `${t("header.gpu")} ${i}` : t("header.gpu"), g.total ? g.used / g.total : (g.percent || 0) / 100, `${g.name}: ${g.total ? of(g) : ""}${g.percent == null ? "" : `, ${g.percent} %`}`)).join("");

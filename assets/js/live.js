@@ -114,6 +114,7 @@
       const changed = news.state !== before;
       this.state = news.state;
       this.settled = !studio.active(news.state);
+      this.status();
       if (changed || !this.details || this.samples.length !== this.sampled) { this.sampled = this.samples.length; this.details = await studio.call("run", { run: this.run }); this.about(); }
       this.status();
       if (changed) {
@@ -127,7 +128,7 @@
     about() {
       const run = this.details;
       this.$("h1").textContent = run.label;
-      this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), run.method, run.recipe?.model, run.recipe?.dataset].filter(Boolean).map(esc).join(" · ");
+      this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), studio.method(run), ...run.uses].filter(Boolean).map(esc).join(" · ");
       const recipe = this.$("[data-pane=recipe]");
       const rows = Object.entries(run.recipe || {}).filter(([name]) => name !== "schema_version");
       recipe.innerHTML = `<table class="st-table"><tbody>${rows.map(([name, v]) => `<tr><th scope="row">${esc(name)}</th><td>${esc(typeof v === "object" ? JSON.stringify(v) : v === "" ? "–" : v)}</td></tr>`).join("")}</tbody></table>`;

@@ -108,15 +108,15 @@
       const place = this.place.preview, tokens = found.tokens || [];
       const total = found.rows ?? found.total ?? 0;
       this.index = found.index ?? this.index;
-      const visible = (text) => esc(text).replace(/\n/g, '<i class="st-nl">↵</i>\n').replace(/ /g, '<i class="st-sp">·</i>');
-      const trained = tokens.filter((token) => token.trained).length;
+      const visible = (text) => esc(text).replace(/ /g, "\u0001").replace(/\n/g, '<i class="st-nl">↵</i>\n').replace(/\u0001/g, '<i class="st-sp">·</i>');
+      const trained = tokens.filter((token) => token.trained).length, spread = found.lengths;
       const flags = (found.flags || []).map((f) => `<li class="st-finding st-level-${esc(f.level || "warning")}"><b>${esc(f.message || f.text || f)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}</li>`).join("");
       place.innerHTML = `<div class="st-preview-bar"><button type="button" class="st-icon" data-go="-1" aria-label="${esc(t("preview.previous"))}">‹</button>
         <label>${esc(t("preview.sample"))} <input type="number" min="1" max="${total}" value="${this.index + 1}" aria-label="${esc(t("preview.sample"))}"></label>
         <span class="st-muted">${esc(t("preview.of", { n: studio.num(total) }))}</span>
         <button type="button" class="st-icon" data-go="1" aria-label="${esc(t("preview.next"))}">›</button>
         <span class="st-legend"><mark class="st-trained">${esc(t("preview.trained"))}</mark><span>${esc(t("preview.context"))}</span></span></div>
-        <p class="st-muted st-lengths">${esc(t("preview.lengths", { n: tokens.length, trained }))} ${esc(found.lengths_text || "")}</p>
+        <p class="st-muted st-lengths">${esc(t("preview.lengths", { n: found.kept ?? tokens.length, trained: found.trained ?? trained }))}${spread ? `<br>${esc(t("preview.spread", spread))}` : ""}${found.truncated ? ` <b class="st-warn">${esc(t("preview.cut", { n: found.truncated, of: found.measured }))}</b>` : ""}</p>
         ${flags ? `<ul class="st-findings">${flags}</ul>` : ""}
         <div class="st-tokens" tabindex="0" aria-label="${esc(t("preview.tokens"))}">${tokens.map((token) =>
           `<span class="st-token${token.trained ? " st-trained" : ""}${token.special ? " st-special" : ""}" title="${esc(t("preview.token", { id: token.id }))}">${visible(token.text)}</span>`).join("")}</div>`;
@@ -130,7 +130,7 @@
       let area = place.querySelector("textarea");
       if (!area) {
         place.innerHTML = `<p class="st-muted">${esc(t("yaml.help"))}</p><textarea spellcheck="false" id="${this.tab}-yaml" aria-label="${esc(t("panel.yaml"))}"></textarea>
-          <p class="st-error" role="alert" hidden></p>
+          <p class="st-yaml-error" role="alert" hidden></p>
           <div class="st-actions"><button type="button" class="st-btn st-primary" data-apply>${esc(t("yaml.apply"))}</button>
           <button type="button" class="st-btn" data-copy>${esc(t("action.copy"))}</button><button type="button" class="st-btn" data-download>${esc(t("yaml.download"))}</button></div>`;
         area = place.querySelector("textarea");
@@ -145,7 +145,7 @@
         };
         area.oninput = () => (this.typed = true);
       }
-      const note = place.querySelector(".st-error"), wrong = state.yaml_error;
+      const note = place.querySelector(".st-yaml-error"), wrong = state.yaml_error;
       note.hidden = !wrong;
       note.textContent = wrong ? `${wrong.field ? `${wrong.field}: ` : ""}${wrong.message} ${wrong.hint || ""}` : "";
       if (!this.typed && area.value !== state.yaml) area.value = state.yaml;

@@ -3,6 +3,8 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
 
+  const NUMBERS = ["runs.loss", "runs.eval", "runs.time"];
+
   class Runs {
     constructor({ element, root }) {
       Object.assign(this, { root, rows: null, chosen: new Set(), filter: "", kind: "" });
@@ -50,7 +52,7 @@
       }
       const shown = this.rows.filter((r) => (!this.kind || r.kind === this.kind) && (!this.filter || JSON.stringify([r.label, r.id, r.kind, r.method, r.state, r.model, r.dataset]).toLowerCase().includes(this.filter)));
       const columns = ["", "runs.name", "runs.state", "runs.method", "runs.data", "runs.loss", "runs.eval", "runs.time", "runs.curve", ""];
-      const html = `<table class="st-table st-runs-table"><thead><tr>${columns.map((c) => `<th scope="col">${c ? esc(t(c)) : ""}</th>`).join("")}</tr></thead><tbody>${shown.map((r) => this.row(r)).join("")}</tbody></table>${shown.length ? "" : `<div class="st-empty"><p>${esc(t("runs.none_match"))}</p></div>`}`;
+      const html = `<table class="st-table st-runs-table"><thead><tr>${columns.map((c) => `<th scope="col"${NUMBERS.includes(c) ? ' class="st-num"' : ""}>${c ? esc(t(c)) : ""}</th>`).join("")}</tr></thead><tbody>${shown.map((r) => this.row(r)).join("")}</tbody></table>${shown.length ? "" : `<div class="st-empty"><p>${esc(t("runs.none_match"))}</p></div>`}`;
       if (html === this.shown) return;
       const focus = document.activeElement?.dataset?.run;
       this.table.innerHTML = this.shown = html;
@@ -61,7 +63,7 @@
       const time = r.started ? studio.duration((r.ended || Date.now() / 1000) - r.started) : "–";
       return `<tr data-run="${esc(r.id)}" tabindex="0"><td><input type="checkbox" data-pick="${esc(r.id)}" ${this.chosen.has(r.id) ? "checked" : ""} aria-label="${esc(t("runs.pick_one", { name: r.label }))}"></td>
         <td class="st-name"><b>${esc(r.label)}</b><small>${esc(studio.ago(r.created))}</small></td><td>${studio.pill(r.state)}</td>
-        <td>${esc(t(`kind.${r.kind}`))}<small>${esc(r.method)}</small></td><td class="st-name">${esc(r.dataset || "–")}</td>
+        <td>${esc(t(`kind.${r.kind}`))}<small>${esc(studio.method(r))}</small></td><td class="st-name">${esc(r.data || "–")}</td>
         <td class="st-num">${studio.num(r.loss)}</td><td class="st-num">${studio.num(r.eval_loss)}</td><td class="st-num">${esc(time)}</td><td>${studio.spark(r.curve || [])}</td>
         <td><button type="button" class="st-icon" data-delete="${esc(r.id)}" aria-label="${esc(t("runs.delete", { name: r.label }))}" ${studio.active(r.state) && r.state !== "queued" ? "disabled" : ""}>🗑</button></td></tr>`.replace("🗑", '<svg width="14" height="14" viewBox="0 0 16 16" aria-hidden="true"><path d="M3 4.5h10M6.5 4V2.8h3V4m-5 .5.6 8.7h5.8l.6-8.7" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round"/></svg>');
     }

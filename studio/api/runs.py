@@ -154,7 +154,7 @@ def _advance() -> None:
 
 
 def _public(row: dict[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in row.items() if key not in _HIDDEN}
+    found = {str(key): value for key, value in row.items() if key not in _HIDDEN}  # plain str, not SQLAlchemy's own
     return found | {"label": row["name"] or _label(row)}
 
 
