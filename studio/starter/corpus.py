@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,15 @@ from . import world as w
 
 Message = dict[str, str]
 
+SEED = 1
+ROWS = 120_000
+HELD_OUT_ROWS = 600
+
 # Shares of the rows. Sums and counting need many more repetitions than facts to be learned.
 MIX = {
-    "plain": 9, "told": 5, "multi_turn": 10, "talk": 3,
-    "people": 11, "animals": 6, "colours": 3, "places": 2, "opposites": 4, "sentiment": 4, "paragraph": 16,
-    "counting": 11, "sums": 12, "identity": 2, "one_word": 4, "unknown": 2,
+    "plain": 7, "told": 4, "multi_turn": 9, "talk": 2, "people": 10, "animals": 6, "colours": 3, "places": 2,
+    "opposites": 5, "sentiment": 3, "paragraph": 24, "repeat": 6, "counting": 6, "sums": 12, "identity": 3,
+    "one_word": 5, "unknown": 2,
 }
 
 _TALK = (
@@ -84,6 +89,9 @@ def rows(seed: int, count: int, held: bool = False) -> Iterator[dict[str, object
             yield {"text": stories.plain(rng, held)}
         elif kind == "multi_turn":
             yield {"messages": _multi_turn(rng, held)}
+        elif kind == "paragraph":
+            turns = skills.about_paragraph(rng, held, rng.randint(1, 4))
+            yield {"messages": [m for turn in turns for m in _answered(turn)]}
         else:
             item = _talk(rng) if kind == "talk" else (stories.told if kind == "told" else skills.SKILLS[kind])(rng, held)
             system = rng.choice(_NEUTRAL_SYSTEM) if rng.random() < 0.08 else None
@@ -126,3 +134,21 @@ def score(answers: Sequence[str], questions: Sequence[Question]) -> dict[str, fl
     for answer, question in zip(answers, questions, strict=True):
         hits.setdefault(question.skill, []).append(answer.strip() == question.answer)
     return {skill: sum(right) / len(right) for skill, right in hits.items()}
+
+
+def main() -> int:
+    """Command line: writes the corpus and its held-out side where presets/pretrain/starter.yaml looks for them."""
+    from studio import settings
+
+    parser = argparse.ArgumentParser(description="Write the starter corpus into the workspace.")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    args = parser.parse_args()
+    folder = settings.home() / "datasets"
+    print(write_corpus(folder / "starter-corpus.jsonl", args.seed, args.rows))
+    print(write_corpus(folder / "starter-heldout.jsonl", args.seed + 1, HELD_OUT_ROWS, held=True))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

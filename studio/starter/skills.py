@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
@@ -145,46 +146,59 @@ def sentiment(rng: random.Random, held: bool) -> Item:
     return _draw(rng, held, make)
 
 
+def _scene(rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
+    """A paragraph about visitors, and every question it answers with its answer."""
+    kind = rng.choice(("things", "spots", "towns", "profile"))
+    names = rng.sample(tuple(w.VISITORS), rng.randint(2, 4))
+    asked: list[tuple[str, str]] = []
+    if kind == "things":
+        toys, hues = rng.sample(w.TOYS, len(names)), rng.sample(w.COLOURS[:8], len(names))
+        text = [f"{n} has a {c} {t}." for n, c, t in zip(names, hues, toys)]
+        for n, c, t in zip(names, hues, toys):
+            asked += [(f"What does {n} have?", f"{n} has a {c} {t}."), (f"Who has the {t}?", f"{n} has the {t}."),
+                      (f"What colour is the {t}?", f"The {t} is {c}.")]
+    elif kind == "spots":
+        spots = rng.sample(w.SPOTS, len(names))
+        text = [f"{n} is in the {s}." for n, s in zip(names, spots)]
+        for n, s in zip(names, spots):
+            asked += [(f"Where is {n}?", f"{n} is in the {s}."), (f"Who is in the {s}?", f"{n} is in the {s}.")]
+    elif kind == "towns":
+        towns = rng.sample(w.TOWNS, len(names))
+        text = [person_answer(n, "town", t) for n, t in zip(names, towns)]
+        for n, t in zip(names, towns):
+            asked += [(f"Where does {n} live?", text[names.index(n)]), (f"Who lives in {t}?", text[names.index(n)])]
+    else:
+        n = names[0]
+        facts = {"town": rng.choice(w.TOWNS), "pet": rng.choice(w.PETS), "food": rng.choice(w.FOODS),
+                 "job": rng.choice(w.JOBS)}
+        order = rng.sample(tuple(facts), rng.randint(2, 4))
+        text = [person_answer(n if i == 0 else w.cap(w.VISITORS[n]), r, facts[r]) for i, r in enumerate(order)]
+        asked = [(_PEOPLE_FORMS[r][0].format(n=n), person_answer(n, r, facts[r])) for r in order]
+    return " ".join(text), asked
+
+
+def about_paragraph(rng: random.Random, held: bool, count: int) -> list[Item]:
+    """Up to `count` different questions about one paragraph; the first question stands behind it."""
+    while True:
+        story, asked = _scene(rng)
+        if w.is_held_out(story) == held:
+            break
+    turns = rng.sample(asked, min(count, len(asked)))
+    return [Item(f"{story} {q}" if i == 0 else q, a) for i, (q, a) in enumerate(turns)]
+
+
 def paragraph(rng: random.Random, held: bool) -> Item:
     """A question whose answer stands only in the paragraph before it."""
+    return about_paragraph(rng, held, 1)[0]
 
-    def make(rng: random.Random) -> tuple[str, Item]:
-        kind = rng.choice(("things", "spots", "towns", "profile"))
-        names = rng.sample(tuple(w.VISITORS), rng.randint(2, 4))
-        n = rng.choice(names)
-        if kind == "things":
-            toys, hues = rng.sample(w.TOYS, len(names)), rng.sample(w.COLOURS[:8], len(names))
-            text = [f"{p} has a {c} {t}." for p, c, t in zip(names, hues, toys)]
-            i = names.index(n)
-            question, answer = rng.choice((
-                (f"What does {n} have?", f"{n} has a {hues[i]} {toys[i]}."),
-                (f"Who has the {toys[i]}?", f"{n} has the {toys[i]}."),
-                (f"What colour is the {toys[i]}?", f"The {toys[i]} is {hues[i]}."),
-            ))
-        elif kind == "spots":
-            spots = rng.sample(w.SPOTS, len(names))
-            text = [f"{p} is in the {s}." for p, s in zip(names, spots)]
-            spot = spots[names.index(n)]
-            question = rng.choice((f"Where is {n}?", f"Who is in the {spot}?"))
-            answer = f"{n} is in the {spot}."
-        elif kind == "towns":
-            towns = rng.sample(w.TOWNS, len(names))
-            text = [f"{p} lives in {t}." for p, t in zip(names, towns)]
-            town = towns[names.index(n)]
-            question = rng.choice((f"Where does {n} live?", f"Who lives in {town}?"))
-            answer = person_answer(n, "town", town)
-        else:
-            facts = {"town": rng.choice(w.TOWNS), "pet": rng.choice(w.PETS), "food": rng.choice(w.FOODS),
-                     "job": rng.choice(w.JOBS)}
-            order = rng.sample(tuple(facts), rng.randint(2, 4))
-            text = [person_answer(n if i == 0 else w.cap(w.VISITORS[n]), r, facts[r]) for i, r in enumerate(order)]
-            relation = rng.choice(order)
-            question = rng.choice(_PEOPLE_FORMS[relation][:2]).format(n=n)
-            answer = person_answer(n, relation, facts[relation])
-        story = " ".join(text)
-        return story + question, Item(f"{story} {question}", answer)
 
-    return _draw(rng, held, make)
+def repeat(rng: random.Random, held: bool) -> Item:
+    """Saying a text again; copying is what answering from a paragraph is made of."""
+    while True:
+        story, _ = _scene(rng)
+        text = " ".join(re.findall(r"[^.]+\.", story)[: rng.randint(1, 3)]).replace("  ", " ")
+        if w.is_held_out(text) == held:
+            return Item(f"Say this again: {text}", text)
 
 
 def counting(rng: random.Random, held: bool) -> Item:
@@ -248,7 +262,7 @@ def unknown(rng: random.Random, held: bool) -> Item:
 
 SKILLS: dict[str, Maker] = {
     "people": people, "animals": animals, "colours": colours, "places": places, "opposites": opposites,
-    "sentiment": sentiment, "paragraph": paragraph, "counting": counting, "sums": sums, "identity": identity,
+    "sentiment": sentiment, "paragraph": paragraph, "repeat": repeat, "counting": counting, "sums": sums, "identity": identity,
     "one_word": one_word, "unknown": unknown,
 }
 """What the corpus teaches, by name."""

@@ -33,7 +33,7 @@ def test_chats_are_the_larger_part(training):
     assert sum("messages" in r for r in training) > 0.6 * len(training)
 
 
-@pytest.mark.parametrize("skill", [s for s in skills.SKILLS if s != "identity"])
+@pytest.mark.parametrize("skill", [s for s in skills.SKILLS if s not in ("identity", "unknown")])
 def test_held_out_questions_are_not_in_training(training, skill):
     questions = [q for q in corpus.held_out(7, 100) if q.skill == skill]
     assert len(questions) >= 12
@@ -47,6 +47,14 @@ def test_held_out_names_are_not_in_training(training):
     held = [q for q in corpus.held_out(7, 100) if q.skill == "identity"]
     assert len(held) > 20
     assert not [q for q in held if (q.messages[0]["content"], q.messages[1]["content"]) in seen]
+
+
+def test_held_out_unknowns_are_not_in_training(training):
+    # As a follow-up to a paragraph the same words are another question, with an answer.
+    seen = {m["content"] for r in training if "messages" in r for m in r["messages"][:2] if m["role"] == "user"}
+    held = [q for q in corpus.held_out(7, 100) if q.skill == "unknown"]
+    assert len(held) > 40
+    assert not [q for q in held if q.messages[-1]["content"] in seen]
 
 
 def test_held_out_texts_are_not_in_training(training):
