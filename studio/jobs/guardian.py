@@ -24,7 +24,7 @@ import psutil
 from studio import settings
 from studio.jobs import events, process
 from studio.jobs.files import write_json
-from studio.jobs.model import IllegalTransition
+from studio.jobs.model import ACTIVE, IllegalTransition
 from studio.jobs.worker import RESERVE
 
 HEARTBEAT = 2.0  # seconds between beats
@@ -146,6 +146,8 @@ class Guardian:
             told = store.move(self.run_id, state, reason=reason, **values)
         except IllegalTransition:
             told = False  # somebody else was quicker: it is stopping, or closed
+            if store.get(self.run_id)["state"] not in ACTIVE:
+                process.kill_group(self._worker)  # given up for lost before we came: nobody waits for this work
         except Exception:  # whatever is wrong with the database, the worker goes on
             _log.exception("cannot record %s", state)
             told = True
