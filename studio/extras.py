@@ -8,6 +8,16 @@ from typing import NamedTuple
 from studio.errors import StudioError
 
 
+class MissingExtra(StudioError):
+    """A refusal that installing an optional part would lift; the page offers to do it."""
+
+    def __init__(self, name: str, field: str | None = None):
+        part = extra(name)
+        self.extra = name
+        super().__init__(f"{part.title} is not installed.",
+                         f"Install it from the page (about {part.megabytes} MB), or leave this off.", field)
+
+
 class Extra(NamedTuple):
     """An optional part.
 
@@ -68,9 +78,7 @@ def require(name: str, field: str | None = None) -> None:
         field: Recipe field whose value asks for it.
 
     Raises:
-        StudioError: saying how large it is and how to install it.
+        MissingExtra: saying how large it is and how to install it.
     """
     if not installed(name):
-        part = extra(name)
-        raise StudioError(f"{part.title} is not installed.",
-                          f"Install it from the page (about {part.megabytes} MB), or leave this off.", field)
+        raise MissingExtra(name, field)

@@ -28,15 +28,22 @@ def validate(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]
 
     Returns:
         ``{"ok": bool, "errors": {field: message}, "estimate": dict | None}``; an error that belongs to no field is
-        under ``"recipe"``. The estimate is ``None`` while there are errors.
+        under ``"recipe"``. The estimate is ``None`` while there are errors. Where an optional part is all that is
+        missing, ``"install"`` holds its ``{name, title, megabytes}``.
     """
+    from studio.extras import MissingExtra, extra
+
     try:
         recipe = checked(values, owner)
         estimate = registry.method(recipe.kind, recipe.method).estimate(recipe).to_dict()
     except RecipeError as err:
         return {"ok": False, "errors": err.fields, "estimate": None}
     except StudioError as err:
-        return {"ok": False, "errors": {err.field or "recipe": f"{err.message} {err.hint}".strip()}, "estimate": None}
+        found = {"ok": False, "errors": {err.field or "recipe": f"{err.message} {err.hint}".strip()}, "estimate": None}
+        if isinstance(err, MissingExtra):
+            part = extra(err.extra)
+            found["install"] = {"name": err.extra, "title": part.title, "megabytes": part.megabytes}
+        return found
     return {"ok": True, "errors": {}, "estimate": estimate}
 
 

@@ -127,9 +127,10 @@ class WatchFields(Recipe):
                                          unit="validations", ge=0, le=1000)
     sample_prompts: list[str] = field([], "Prompts to watch", "Each is answered at every validation, so that you see the answers "
                                       "change. One a line, at most eight.", group="watch", widget="lines", max_length=8)
-    report_to: str = field("none", "Also report to", "An experiment tracker that is installed and set up on this machine.",
-                           group="watch", choices={"none": "Nowhere else", "tensorboard": "TensorBoard", "trackio": "Trackio",
-                                                   "wandb": "Weights & Biases", "mlflow": "MLflow"}, library=SFT, max_length=40)
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = field(
+        "none", "Also report to", "An experiment tracker that keeps the curves as well. Its login comes from the environment.",
+        group="watch", library=SFT, choices={"none": "Nowhere else", "tensorboard": "TensorBoard", "trackio": "Trackio",
+                                             "wandb": "Weights & Biases"})
 
     @field_validator("sample_prompts")
     @classmethod

@@ -235,11 +235,12 @@ def read(recipe: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
 
 
 def check(recipe: Any) -> None:
-    """Refuse data that cannot be trained on, as far as a quick look tells.
+    """Refuse data that cannot be trained on, as far as a quick look tells, and a tracker that is not there.
 
     Raises:
-        StudioError: in the field ``dataset``, ``columns`` or ``eval_dataset``.
+        StudioError: in the field ``dataset``, ``columns``, ``eval_dataset`` or ``report_to``.
     """
+    from studio import extras
     from studio.datasets import formats
 
     formats.check(recipe.dataset, recipe.columns)
@@ -248,6 +249,8 @@ def check(recipe: Any) -> None:
             formats.check(recipe.eval_dataset, recipe.columns)
         except StudioError as err:
             raise StudioError(err.message, err.hint, "eval_dataset") from err
+    if recipe.report_to != "none":
+        extras.require(recipe.report_to, "report_to")
 
 
 def tell(found: Any, warn: Any, log: Any) -> None:
