@@ -27,13 +27,13 @@ def same_randomness() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-def answer(model: Any, tokenizer: Any, prompts: list[str], new_tokens: int = NEW_TOKENS) -> list[str]:
-    """Greedy answers, all prompts in one batch; as chats if the tokenizer has a chat template."""
-    texts = prompts
-    if tokenizer.chat_template:
+def answer(model: Any, tokenizer: Any, prompts: list[str], chat: bool = True, new_tokens: int = NEW_TOKENS) -> list[str]:
+    """Greedy answers, all prompts in one batch; as chats if the tokenizer has a chat template, else as text to go on with."""
+    texts, chat = prompts, chat and bool(tokenizer.chat_template)
+    if chat:
         texts = [tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
                  for p in prompts]
-    encoded = [tokenizer(t, add_special_tokens=not tokenizer.chat_template)["input_ids"] for t in texts]
+    encoded = [tokenizer(t, add_special_tokens=not chat)["input_ids"] for t in texts]
     longest = max(map(len, encoded))
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
     new_tokens = max(1, min(new_tokens, limit - longest))
@@ -57,8 +57,8 @@ def answer(model: Any, tokenizer: Any, prompts: list[str], new_tokens: int = NEW
 class Watch(TrainerCallback):
     """Between the trainer and ``ctx``. Also keeps the best, stops early, and resumes the counters."""
 
-    def __init__(self, trainer: Any, ctx: Any, prompts: list[str]):
-        self.trainer, self.ctx, self.prompts = trainer, ctx, prompts
+    def __init__(self, trainer: Any, ctx: Any, prompts: list[str], chat: bool = True):
+        self.trainer, self.ctx, self.prompts, self.chat = trainer, ctx, prompts, chat
         self.started, self.first = 0.0, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -108,7 +108,7 @@ class Watch(TrainerCallback):
         if not self.prompts:
             return
         start = time.perf_counter()
-        for prompt, text in zip(self.prompts, answer(self.trainer.model, self.trainer.processing_class, self.prompts),
-                                strict=True):
+        answers = answer(self.trainer.model, self.trainer.processing_class, self.prompts, self.chat)
+        for prompt, text in zip(self.prompts, answers, strict=True):
             self.ctx.sample(step, prompt, text)
         self.trainer.pause(time.perf_counter() - start)

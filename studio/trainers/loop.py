@@ -237,8 +237,12 @@ def dataset(samples: list, recipe: Any) -> Any:
 
 
 def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, eval_data: Any, steps: int,
-          peft_config: Any = None, trainer_class: type = StudioTrainer) -> StudioTrainer:
+          peft_config: Any = None, chat: bool = True) -> StudioTrainer:
     """Runs the training to its end or to the person's stop, and returns the trainer.
+
+    Args:
+        steps: Optimiser steps of the whole run.
+        chat: The prompts to watch are asked as chats, not given as text to go on with.
 
     Raises:
         StudioError: settings the library refuses, a full disk, a loss that ran away.
@@ -247,10 +251,10 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
     clean(ctx.checkpoints)
     held = eval_data is not None and len(eval_data) > 0
     args = arguments(recipe, ctx, steps, held)
-    trainer = trainer_class(model, args, train_dataset=train_data, eval_dataset=eval_data if held else None,
+    trainer = StudioTrainer(model, args, train_dataset=train_data, eval_dataset=eval_data if held else None,
                             processing_class=tokenizer, peft_config=peft_config, ctx=ctx, keep=recipe.save_total_limit,
                             best=recipe.load_best_model_at_end and held, patience=recipe.early_stopping_patience)
-    trainer.add_callback(Watch(trainer, ctx, recipe.sample_prompts))
+    trainer.add_callback(Watch(trainer, ctx, recipe.sample_prompts, chat))
     try:
         trainer.train(resume_from_checkpoint=str(ctx.resume_from) if ctx.resume_from else None)
     except OSError as err:

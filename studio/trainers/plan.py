@@ -149,4 +149,4 @@ def _memory(recipe: Any, parameters: int, tokens: float, lora: bool, gpu: bool, 
     width = math.sqrt(parameters) / 8
     layers = 24 if parameters > 1e8 else 6
     activations = tokens * width * layers * (4 if recipe.gradient_checkpointing else 34) * (2 if half else 4)
-    return int(weights + state + activations + (0 if gpu else 600e6))  # a process with the libraries loaded holds 600 MB
+    return int(weights + state + activations + (0 if gpu else 650e6))  # what a process with the libraries holds

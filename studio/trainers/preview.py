@@ -68,7 +68,7 @@ def _prepared(text: str) -> dict[str, Any]:
     if source:
         words = load.tokenizer(refs.resolve_model(source), recipe.trust_remote_code)
     else:  # a tokenizer that the run itself will train
-        words = tokenizer.train(rows, recipe.vocab_size, recipe.max_length)
+        words = tokenizer.train(rows, recipe.vocab_size, recipe.context())
     blocked = recipe.kind == "pretrain" and recipe.packing
     encoder = data.Encoder(words, blocks.uncut(recipe) if blocked else recipe, data.is_chat(rows))
     lengths, truncated = [], 0

@@ -23,7 +23,7 @@ class ScratchRecipe(ExtraFields, WatchFields, LearnFields, DataFields):
     kind: ClassVar[str] = "pretrain"
     method: ClassVar[str] = "scratch"
 
-    max_length: int = field(256, "Context", "Tokens the model can look back on. Longer costs memory and time.", library=SFT,
+    max_length: int = field(256, "Block", "Tokens of text in one training block. Longer costs memory and time.", library=SFT,
                             unit="tokens", ge=16, le=32768)
     tokenizer: str = field("", "Tokenizer", "Left empty, one is trained on the data. Else the model whose tokenizer is taken over.",
                            widget="model", max_length=1000)
@@ -39,6 +39,8 @@ class ScratchRecipe(ExtraFields, WatchFields, LearnFields, DataFields):
                                      library=LLAMA, ge=1, le=256)
     num_key_value_heads: int = field(4, "Key-value heads", "Fewer than the attention heads saves memory when chatting; must divide "
                                      "them.", library=LLAMA, ge=1, le=256)
+    max_position_embeddings: int = field(0, "Context", "Tokens the model can be given later; 0 = as the block. Beyond the block it has "
+                                         "learned nothing, but short overruns work.", library=LLAMA, unit="tokens", ge=0, le=131072)
     tie_word_embeddings: bool = field(True, "Tied embeddings", "Uses one table for reading and writing tokens: a smaller model.",
                                       library=LLAMA)
 
@@ -67,10 +69,16 @@ class ScratchRecipe(ExtraFields, WatchFields, LearnFields, DataFields):
         if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 2:
             raise ValueError(f"the width ({self.hidden_size}) must be an even multiple of the attention heads "
                              f"({self.num_attention_heads})")
+        if 0 < self.max_position_embeddings < self.max_length:
+            raise ValueError(f"the context ({self.max_position_embeddings}) must be at least the block ({self.max_length})")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(f"the key-value heads ({self.num_key_value_heads}) must divide the attention heads "
                              f"({self.num_attention_heads})")
         return self
+
+    def context(self) -> int:
+        """Tokens the model can be given."""
+        return self.max_position_embeddings or self.max_length
 
     def beyond(self) -> dict[str, Any]:
         """Arguments of the library's config that only this recipe has."""
@@ -121,9 +129,10 @@ class Scratch(Method):
         elif ctx.resume_from:
             words = load.tokenizer(refs.ModelRef("", "the checkpoint", ctx.resume_from))
         else:
-            words = tokenizer.train(train_rows, recipe.vocab_size, recipe.max_length)
+            words = tokenizer.train(train_rows, recipe.vocab_size, recipe.context())
             ctx.log(f"Tokenizer: {len(words)} pieces, trained in {time.time() - began:.1f} s.")
-        encoder = data.Encoder(words, blocks.uncut(recipe), data.is_chat(train_rows))
+        chat = data.is_chat(train_rows)
+        encoder = data.Encoder(words, blocks.uncut(recipe), chat)
         made, held = encoder.prepare(train_rows), encoder.prepare(held_rows)
         for warning in encoder.warnings:
             ctx.warning(*warning)
@@ -133,7 +142,7 @@ class Scratch(Method):
         steps = plan.total_steps(recipe, len(table))
         ctx.log(f"{len(made.samples)} texts, {made.tokens} tokens, {len(table)} blocks; {steps} steps.")
         model = cls._model(recipe, words)
-        trainer = loop.train(model, words, recipe, ctx, table, held_table, steps)
+        trainer = loop.train(model, words, recipe, ctx, table, held_table, steps, chat=chat)
         return finish.finish(trainer, words, recipe, ctx, None, made, held, steps, began,
                              recipe.save_dtype if recipe.save_dtype != "float32" else None)
 
@@ -145,7 +154,7 @@ class Scratch(Method):
         config = transformers.LlamaConfig(
             vocab_size=-(-len(words) // 8) * 8, hidden_size=recipe.hidden_size, intermediate_size=recipe.intermediate_size,
             num_hidden_layers=recipe.num_hidden_layers, num_attention_heads=recipe.num_attention_heads,
-            num_key_value_heads=recipe.num_key_value_heads, max_position_embeddings=recipe.max_length,
+            num_key_value_heads=recipe.num_key_value_heads, max_position_embeddings=recipe.context(), rms_norm_eps=1e-5,
             tie_word_embeddings=recipe.tie_word_embeddings, bos_token_id=None, eos_token_id=words.eos_token_id,
             pad_token_id=words.pad_token_id, use_cache=False)
         return transformers.LlamaForCausalLM(config)

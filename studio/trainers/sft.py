@@ -46,7 +46,8 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
     tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
     train_rows, held_rows, found = data.read(recipe)
     data.tell(found, ctx.warning, ctx.log)
-    encoder = data.Encoder(tokenizer, encode_as or recipe, data.is_chat(train_rows))
+    chat = data.is_chat(train_rows)
+    encoder = data.Encoder(tokenizer, encode_as or recipe, chat)
     made, held = encoder.prepare(train_rows), encoder.prepare(held_rows)
     for warning in encoder.warnings:
         ctx.warning(*warning)
@@ -65,7 +66,7 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
     elif adapter:
         config = adapter(recipe)
     try:
-        trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config)
+        trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config, chat)
     except ValueError as err:
         if adapter and "target modules" in str(err).lower():
             raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.", "target_modules") from err

@@ -8,6 +8,7 @@ from typing import Any
 from studio.trainers import chatml
 
 PAD = "<|pad|>"
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -26,16 +27,18 @@ def texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 def train(rows: Iterable[dict[str, Any]], vocab_size: int, context: int) -> Any:
     """A tokenizer with single digits, so that sums can be learned, ChatML marks and a chat template.
 
+    Text is parted before merging exactly as Qwen2's tokenizer does it, which GGUF programs know by that name.
+
     Args:
         vocab_size: Entries in all; fewer when the text has fewer pieces worth one.
         context: Longest input, kept in its config.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
-                                                 pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2), "isolated"),
+                                                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     bpe.decoder = decoders.ByteLevel()
     bpe.train_from_iterator(texts(rows), trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[PAD, chatml.START, chatml.END], show_progress=False, min_frequency=2,
