@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
-from components import dock, ids, serving, strings, theme  # noqa: E402
+from components import dock, ids, named_api, serving, strings, theme  # noqa: E402
 from components.shell import Shell  # noqa: E402
 from studio import api  # noqa: E402
 from studio.errors import StudioError  # noqa: E402
@@ -43,6 +43,7 @@ def build() -> gr.Blocks:
                     module, _, attribute = target.partition(":")
                     getattr(importlib.import_module(module), attribute)(shell)
         dock.build()
+        named_api.build()
     return demo
 
 

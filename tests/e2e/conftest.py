@@ -76,10 +76,8 @@ def browser() -> Iterator:
 
 
 @pytest.fixture
-def server(browser, tmp_path: Path) -> Iterator[Server]:
+def server(browser, home: Path) -> Iterator[Server]:
     """A running studio on a workspace of its own."""
-    home = tmp_path / "home"
-    home.mkdir()
     made = Server(home)
     made.start()
     yield made
