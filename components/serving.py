@@ -21,7 +21,8 @@ from components import strings
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
 STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css")
-SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js", "library.js", "chat.js")
+SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js", "library.js", "chat_text.js", "chat_picker.js",
+           "chat_parts.js", "chat.js")
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _OTHERS = re.compile(rb'<meta (?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*')

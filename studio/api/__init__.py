@@ -4,7 +4,8 @@ Plain dicts, lists and strings in and out; every refusal is a :class:`studio.err
 shared Space, whose own things alone are shown; ``None``, everywhere else, sees all.
 """
 
-from studio.api.chat import chat_delete, chat_list, chat_load, chat_save, engine_for, engines, unload
+from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_load, chat_open, chat_poll, chat_rename, chat_retry,
+                             chat_save, chat_settings, chat_setup, chat_stop, engine_for, engines, unload)
 from studio.api.data import inspect, preview, upload
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.page import extra_fields, workspace
@@ -16,5 +17,6 @@ __all__ = [
     "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
     "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
     "inspect", "preview", "upload", "extra_fields", "workspace",
-    "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete",
+    "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
+    "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
 ]

@@ -44,11 +44,11 @@ def chat_save(data: dict[str, Any], id: str | None = None, title: str = "", owne
     return chats.save(data, id, title, owner)
 
 
-def chat_list(owner: str | None = None) -> list[dict[str, Any]]:
-    """``{id, title, created, updated}`` of the stored conversations, the last used first."""
-    from studio.library import chats
+def chat_list(owner: str | None = None, query: str = "") -> list[dict[str, Any]]:
+    """``{id, title, created, updated}`` of the stored conversations that hold the words of ``query``, the last used first."""
+    from studio.chat import history
 
-    return chats.listed(owner)
+    return history.search(query, owner)
 
 
 def chat_load(id: str, owner: str | None = None) -> dict[str, Any]:
@@ -71,3 +71,94 @@ def chat_delete(id: str, owner: str | None = None) -> None:
     from studio.library import chats
 
     chats.delete(id, owner)
+
+
+def chat_rename(id: str, title: str, owner: str | None = None) -> None:
+    """Give a conversation another title.
+
+    Raises:
+        StudioError: there is none, or the title is empty.
+    """
+    from studio.chat import history
+
+    history.rename(id, title, owner)
+
+
+def chat_ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None = None) -> dict[str, Any]:
+    """Put one message to every column of a conversation (``None``: a new one) and start the answers; see :mod:`studio.chat.live`.
+
+    Raises:
+        StudioError: nothing to ask, no model chosen, bad settings.
+    """
+    from studio.chat import live
+
+    return live.ask(id, setup, text, owner)
+
+
+def chat_retry(id: str, column: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+    """Answer the last message of one column again.
+
+    Raises:
+        StudioError: no such column, or its answer is still coming.
+    """
+    from studio.chat import live
+
+    return live.retry(id, column, setup, owner)
+
+
+def chat_edit(id: str, column: str, index: int, text: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+    """Change message ``index`` and answer anew from there, in every column that was asked the same.
+
+    Raises:
+        StudioError: no such message, or an answer is still coming.
+    """
+    from studio.chat import live
+
+    return live.edit(id, column, index, text, setup, owner)
+
+
+def chat_setup(id: str, setup: dict[str, Any], owner: str | None = None) -> None:
+    """Store the columns and settings of a conversation.
+
+    Raises:
+        StudioError: there is none, or bad settings.
+    """
+    from studio.chat import live
+
+    live.setup(id, setup, owner)
+
+
+def chat_stop(id: str, column: str | None = None, owner: str | None = None) -> None:
+    """End the answers that are coming, all or of one column.
+
+    Raises:
+        StudioError: there is no such conversation.
+    """
+    from studio.chat import live
+
+    live.stop(id, column, owner)
+
+
+def chat_open(id: str, owner: str | None = None) -> dict[str, Any]:
+    """A conversation with the answers that are coming: ``{id, title, updated, data, running}``.
+
+    Raises:
+        StudioError: there is none.
+    """
+    from studio.chat import live
+
+    return live.load(id, owner)
+
+
+def chat_poll(id: str, seen: dict[str, int], owner: str | None = None) -> dict[str, Any]:
+    """News of the answers that are coming, by column; ``seen`` says how many characters of each are known."""
+    from studio.chat import live
+
+    return live.poll(id, seen, owner)
+
+
+def chat_settings() -> dict[str, Any]:
+    """Defaults and bounds of the sampling settings: ``{"defaults": {name: value}, "limits": {name: [low, high]}}``."""
+    from studio.chat import session
+
+    return {"defaults": session.DEFAULTS, "limits": {name: list(pair) for name, pair in session.LIMITS.items()}}
