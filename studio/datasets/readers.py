@@ -107,7 +107,7 @@ def open_rows(path: str | Path) -> Reader:
     if suffix == ".parquet":
         raise refuse(f"{path.name} is not a Parquet file, whatever its name says.", "Fetch or export it again.")
     text = sniff.Text(path, encoding)
-    begin = next(iter(sniff.Text(path, encoding)), "")[:sniff.HEAD]
+    begin = sniff.Text(path, encoding).beginning()
     if not begin.strip():
         if len(start) < sniff.HEAD:
             raise refuse(f"{path.name} holds nothing but blank space.", "Choose a file with rows in it.")
@@ -130,7 +130,8 @@ def _json_reader(path: Path, text: sniff.Text, begin: str) -> Reader:
         return JsonlReader(path, text) if _whole_lines(stripped) else JsonReader(path, text)
     if stripped.startswith("{") and not _whole_lines(stripped):
         spread = "\n" in stripped.rstrip()  # one object over several lines
-        return JsonReader(path, text) if spread or _wraps_rows(stripped) else JsonlReader(path, text)
+        wraps = sniff.suffix_of(path) not in (".jsonl", ".ndjson") and _wraps_rows(stripped)
+        return JsonReader(path, text) if spread or wraps else JsonlReader(path, text)
     return JsonlReader(path, text)
 
 
@@ -147,9 +148,22 @@ def _whole_lines(begin: str) -> bool:
 
 
 def _wraps_rows(begin: str) -> bool:
-    """A single object whose member is a list of rows (``{"data": [{...``), rather than the one row of a JSONL."""
-    member = re.match(r'\{[^\[\]{}]*?"([^"]{1,60})"\s*:\s*\[\s*\{', begin)
-    return bool(member) and member[1] not in {"messages", "conversation", "conversations", "prompt", "chosen", "rejected", "tools"}
+    """A single object with a list of rows in it (``{"data": [{...``) or of lists only, rather than the one row of a JSONL."""
+    try:
+        whole = loads(begin)
+        if isinstance(whole, dict) and whole and all(isinstance(v, list) and not (v and isinstance(v[0], dict)) for v in whole.values()):
+            return True
+    except ValueError:
+        pass  # it goes on behind the window
+    decoder, at = json.JSONDecoder(), 1
+    while member := re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?').match(begin, at):
+        if member[2]:
+            return member[1] not in {"messages", "conversation", "conversations", "prompt", "chosen", "rejected", "tools"}
+        try:
+            _, at = decoder.raw_decode(begin, member.end())
+        except (ValueError, RecursionError):
+            return False
+    return False
 
 
 def loads(text: str) -> Any:
@@ -256,11 +270,11 @@ class JsonReader(Reader):
             else:
                 yield row
             sign = source.peek(index)
+            if sign not in (",", "]"):
+                raise source.fault(f"after row {index} a comma or a closing bracket is missing", index)
             source.take()
             if sign == "]":
                 return
-            if sign != ",":
-                raise source.fault(f"after row {index} a comma or a closing bracket is missing", index)
             if source.peek(index) == "]":  # a comma too many at the end: harmless, and common in files written by hand
                 return
 
@@ -274,17 +288,14 @@ class JsonReader(Reader):
                 raise source.fault("a member of the object has no name", 0)
             source.take()
             names.append(name)
-            if source.peek() == "[":
+            if source.opens_rows():
                 source.take()
-                if source.peek() in ("{", "]"):
-                    return
-                raise refuse(f"{self.path.name} is a table by columns or lists ('{name}' is a list of plain values).",
-                             "Save it with one object a row (pandas: orient='records').")
+                return
             source.value(0)
             if source.peek() == ",":
                 source.take()
         raise refuse(f"{self.path.name} is one object without a list of rows; it has {_names(names)}.",
-                     "Save it as an array of rows, or one row a line.")
+                     "Save it as an array of rows, or one row a line (pandas: orient='records').")
 
 
 class _Buffer:
@@ -327,12 +338,21 @@ class _Buffer:
     def take(self) -> None:
         self.at += 1
 
+    def opens_rows(self) -> bool:
+        """A list of objects begins here."""
+        self.peek()
+        while not (match := re.compile(r"(?!\[)|\[\s*(\S)").match(self.text, self.at)) and self._more():
+            pass
+        return bool(match) and match[1] == "{"
+
     def value(self, done: int) -> Any:
         """The next JSON value; ``done`` rows came before it."""
         self.peek(done)
         while True:
             try:
                 value, end = self._decoder.raw_decode(self.text, self.at)
+                if end - self.at > MAX_ROW:
+                    raise self.long(done)
                 if end < len(self.text) or self.ended:  # a number at the very end of the window may go on
                     self.at = end
                     return value
@@ -348,12 +368,15 @@ class _Buffer:
             if failed and not isinstance(failed, json.JSONDecodeError):
                 raise self.fault(str(failed).split(";")[0], done)
             if pending > MAX_ROW:
-                raise refuse(f"Row {done + 1} of {self.path.name} is longer than {MAX_ROW >> 20} MB, or a quote before it is never "
-                             "closed.", "Check the row, and split long texts into several rows.")
+                raise self.long(done)
             if not self._more(pending):  # doubling the window keeps a large row from being tried again and again
                 if failed is None:
                     continue
                 raise self.cut(done)
+
+    def long(self, done: int) -> Exception:
+        return refuse(f"Row {done + 1} of {self.path.name} is longer than {MAX_ROW >> 20} MB, or a quote in it is never closed.",
+                      "Check the row, and split long texts into several rows.")
 
     def cut(self, done: int) -> Exception:
         text = self.text.rstrip()

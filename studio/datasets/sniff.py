@@ -190,6 +190,16 @@ class Text:
                 if not data:
                     return
 
+    def beginning(self) -> str:
+        """About the first :data:`HEAD` characters."""
+        parts, length = [], 0
+        for piece in self:
+            parts.append(piece)
+            length += len(piece)
+            if length >= HEAD:
+                break
+        return "".join(parts)[:HEAD]
+
     def lines(self) -> Iterator[str]:
         """Lines with their ending; ``\\n`` alone divides them.
 
