@@ -37,8 +37,22 @@ def snapshot() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use: its affinity, and in a container not more than its quota (cgroup v2)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allowed, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        return allowed  # no container, or "max": no quota
+
+
+def free_memory() -> int:
+    """Bytes that a new process may take, in this machine or this container, whichever has less."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit, used = _cgroup_memory(memory.total, memory.total - memory.available)
+    return min(memory.available, max(limit - used, 0))
 
 
 def _cgroup_memory(total: int, used: int) -> tuple[int, int]:
@@ -97,7 +111,8 @@ def need_disk(needed: int, what: str, field: str | None = None, at: Path | None 
     Raises:
         StudioError: fewer than ``needed`` bytes (and a reserve of 256 MB) are free.
     """
-    free = shutil.disk_usage(at or settings.home()).free
+    at = at or settings.home()
+    free = shutil.disk_usage(next(place for place in (at, *at.parents) if place.exists())).free
     if needed + _RESERVE > free:
         raise StudioError(f"{what} needs {size(needed)}, and only {size(max(free - _RESERVE, 0))} of disk can be used.",
                           "Delete runs or models you no longer need, or move the workspace (STUDIO_HOME).", field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import sys
 from typing import NamedTuple
 
 from studio.errors import StudioError
@@ -92,10 +93,7 @@ def _known(err: BaseException) -> Explanation | None:
                            "Lower the batch size, shorten the maximum length, or use a smaller model.",
                            "per_device_train_batch_size")
     if isinstance(err, ModuleNotFoundError):
-        part = err.name or text
-        return Explanation(f"A Python package is missing: {part}.",
-                           f"Install the optional part that has {part.partition('.')[0]} on the settings page, "
-                           "then press Resume.")
+        return _missing(err.name or text)
     if name == "GatedRepoError" or "gated repo" in low or "awaiting a review" in low:
         return Explanation("This model or dataset is gated: its owner asks you to accept the terms first.",
                            "Open its page on the Hub, accept, then log in here with a token of that account.", "model")
@@ -118,3 +116,14 @@ def _known(err: BaseException) -> Explanation | None:
         return Explanation("A weight file is damaged or was only half downloaded.",
                            "Download or copy the model again.", "model")
     return None
+
+
+def _missing(module: str) -> Explanation:
+    """For an optional part of the studio, which; for anything else, how to install it by hand."""
+    from studio.extras import EXTRAS
+
+    package = module.partition(".")[0]
+    reason = f"A Python package is missing: {package}."
+    if package in EXTRAS:
+        return Explanation(reason, f"Install the optional part {EXTRAS[package].title} from the page, then press Resume.")
+    return Explanation(reason, f"Install it into the studio's environment ({sys.prefix}), then press Resume.")

@@ -22,6 +22,7 @@ import psutil
 
 from studio import settings
 from studio.errors import StudioError
+from studio.hardware import cores
 from studio.jobs import events, process, store, zygote
 from studio.jobs.explain import died
 from studio.jobs.files import read_json
@@ -33,11 +34,6 @@ START_LIMIT = 45.0  # seconds in which a claimed run must have a guardian
 
 _log = logging.getLogger(__name__)
 _here: list[Supervisor] = []  # supervisors of this process
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def gpus() -> list[str]:
@@ -163,6 +159,7 @@ class Supervisor:
 
     def _loop(self) -> None:
         while not self._ending.is_set():
+            self._wake.clear()  # before looking: what is submitted from here on wakes us again
             try:
                 if self.warm:
                     self._zygote.keep()
@@ -170,7 +167,6 @@ class Supervisor:
             except Exception:
                 _log.exception("supervisor")
             self._wake.wait(POLL)
-            self._wake.clear()
 
     def tick(self) -> int:
         """Close what has ended, adopt what lives, start what may start. Returns the number of runs started."""

@@ -29,9 +29,8 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
 from studio import settings
+from studio.hardware import free_memory
 from studio.jobs import process
 from studio.jobs.files import read_json, write_json
 
@@ -124,7 +123,7 @@ class Keeper:
         """Cheap; call it often. Does nothing on a machine short of memory, or after three failures."""
         if self._child is not None and self._child.poll() is None:
             return
-        if self._tries >= _TRIES or running() or psutil.virtual_memory().available < NEEDED_MEMORY:
+        if self._tries >= _TRIES or running() or free_memory() < NEEDED_MEMORY:
             return
         self._tries += 1
         home = settings.home()
