@@ -101,6 +101,15 @@ class LearnFields(Recipe):
     seed: int = field(42, "Seed", "The same seed on the same machine gives the same run.", group="training", library=SFT,
                       ge=0, le=2**32 - 1)
 
+    @field_validator("optim", "lr_scheduler_type")
+    @classmethod
+    def _known_word(cls, value: str, info: Any) -> str:
+        from studio.trainers import extras
+
+        if why := extras.unknown(info.field_name, value):
+            raise ValueError(f"'{value}' {why}")
+        return value
+
     @field_validator("warmup_steps")
     @classmethod
     def _whole_or_share(cls, value: float) -> float:

@@ -26,8 +26,8 @@ RESERVED = {
 
 
 @lru_cache(maxsize=1)
-def table() -> dict[str, dict[str, str]]:
-    """Name -> ``{"type", "help"}`` of every SFTConfig field."""
+def table() -> dict[str, dict[str, Any]]:
+    """Name -> ``{"type", "help", "choices"?}`` of every SFTConfig field."""
     return json.loads(TABLE.read_text("utf-8"))
 
 
@@ -41,9 +41,18 @@ def problem(extra: dict[str, Any], recipe: type) -> str:
         if name not in table():
             near = difflib.get_close_matches(name, table(), n=1)
             return f"SFTConfig has no field '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
-        if why := _mismatch(value, table()[name]["type"]):
+        if why := _mismatch(value, table()[name]["type"]) or unknown(name, value):
             return f"'{name}' {why}; it is {value!r}"
     return ""
+
+
+def unknown(name: str, value: Any) -> str:
+    """Why the library does not know this value of a field that has a list of them, or an empty string."""
+    known = table()[name].get("choices", [])
+    if not known or value in known:
+        return ""
+    near = difflib.get_close_matches(str(value), known, n=1)
+    return f"is not one that the library knows; did you mean '{near[0]}'?" if near else f"must be one of {', '.join(known[:12])}"
 
 
 def _mismatch(value: Any, kind: str) -> str:
@@ -59,10 +68,12 @@ def _mismatch(value: Any, kind: str) -> str:
     return "must be " + " or ".join(sorted(w for w in words if w != "None"))
 
 
-def read_library() -> dict[str, dict[str, str]]:
+def read_library() -> dict[str, dict[str, Any]]:
     """The table as the installed TRL has it. Imports TRL."""
     import dataclasses
+    import enum
     import re
+    import typing
 
     from trl import SFTConfig
 
@@ -75,6 +86,9 @@ def read_library() -> dict[str, dict[str, str]]:
             kind = str(item.type)
         text = re.sub(r"\s+", " ", str(item.metadata.get("help", ""))).replace("`", "").strip()
         made[item.name] = {"type": kind.replace("typing.", "").replace("NoneType", "None"), "help": text[:300]}
+        for part in typing.get_args(item.type):
+            if isinstance(part, type) and issubclass(part, enum.Enum):
+                made[item.name]["choices"] = [str(member.value) for member in part]
     return made
 
 
