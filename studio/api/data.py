@@ -11,17 +11,20 @@ from typing import Any
 from studio.errors import StudioError
 
 
-def inspect(ref: str, owner: str | None = None) -> dict[str, Any]:
-    """What a dataset holds: detected format, roles of its columns, rows, findings.
+def inspect(ref: str, columns: dict[str, str] | None = None, format: str = "auto", owner: str | None = None) -> dict[str, Any]:
+    """What a dataset holds: detected format, roles of its columns, rows, findings; see :func:`studio.datasets.inspect.inspect`.
+
+    Args:
+        columns: role -> column, overriding what is detected.
 
     Raises:
-        StudioError: unknown, unreadable or empty.
+        StudioError: unknown, unreadable or empty, or columns that do not fit.
     """
     from studio.datasets import inspect as inspector
     from studio.library.refs import check_owner
 
     check_owner(ref, owner, "dataset")
-    return inspector.inspect(ref)
+    return inspector.inspect(ref, columns=columns, format=format)
 
 
 def preview(values: dict[str, Any], index: int = 0, owner: str | None = None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """References: the one string by which a recipe names a model or a dataset.
 
-``starter`` · ``shipped:KEY`` · ``library:ID`` · ``run:RUNID/checkpoint-N`` · ``hub:owner/name[@revision]`` · else a local path
-(absolute, ``~``, or relative to the workspace). Resolving reads small files only and never imports torch.
+``starter`` · ``shipped:KEY`` · ``library:ID`` · ``run:RUNID/checkpoint-N`` · ``hub:owner/name[@revision]`` (datasets also
+``#config/split``) · else a local path (absolute, ``~``, or relative to the workspace). Resolving reads small files only and
+never imports torch.
 """
 
 from __future__ import annotations
@@ -153,10 +154,10 @@ def _local(ref: str, field_name: str) -> Path:
     except OSError:  # a name too long, or a folder that may not be looked into
         found = False
     if not found:
-        if _HUB.fullmatch(ref) and ref.count("/") == 1 and not _FILE.search(ref):
-            hint = f"If you mean the Hub, write hub:{ref}."
-        elif (near := _near(ref, path)) is not None:
+        if (near := _near(ref, path)) is not None:
             hint = f"Did you mean '{near}'?"
+        elif _HUB.fullmatch(ref) and ref.count("/") == 1 and not _FILE.search(ref):
+            hint = f"If you mean the Hub, write hub:{ref}."
         else:
             hint = "Check the path."
         raise StudioError(f"There is no {field_name} at {ref}.", hint, field_name)
