@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from studio.datasets.readers import loads, too_deep
+from studio.datasets.rows import loads, too_deep
 
 MAX_LITERAL = 200_000  # characters of a Python literal that is still parsed
 _SURROGATE = re.compile("[\ud800-\udfff]")

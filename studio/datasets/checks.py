@@ -9,7 +9,7 @@ from typing import Any
 from studio.datasets.cells import compact, ends_whole, is_mojibake
 from studio.datasets.convert import MENDS, REJECTS, Reject, turns_of
 from studio.datasets.formats import content_hash
-from studio.datasets.readers import BAD, EXAMPLES
+from studio.datasets.rows import BAD, EXAMPLES
 
 Row = dict[str, Any]
 WHOLE_SHARE = 0.8  # where most answers end with a full stop or the like, one that does not is suspicious

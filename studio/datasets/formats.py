@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from studio.datasets.cells import compact
-from studio.datasets.convert import REJECTS, Reject, export_rows, for_sft, normalise
-from studio.datasets.readers import BAD, EXAMPLES, open_rows
+from studio.datasets.convert import REJECTS, Reject, for_sft, normalise
+from studio.datasets.export import export_rows
+from studio.datasets.readers import open_rows
 from studio.datasets.roles import FORMATS, ROLES, Detected, detect
+from studio.datasets.rows import BAD, EXAMPLES
 from studio.errors import StudioError
 
 __all__ = ["FORMATS", "ROLES", "Detected", "Reject", "Rows", "check", "detect", "export_rows", "load_rows", "normalise", "split"]

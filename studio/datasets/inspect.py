@@ -13,7 +13,7 @@ from typing import Any
 from studio.datasets.checks import Checks
 from studio.datasets.convert import Reject, for_sft, normalise, turns_of
 from studio.datasets.formats import SAMPLE, Rows, open_source
-from studio.datasets.readers import EXAMPLES
+from studio.datasets.rows import EXAMPLES
 from studio.datasets.roles import Detected, detect
 from studio.errors import StudioError
 

@@ -9,82 +9,17 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from studio.datasets import sniff
+from studio.datasets.json_array import JsonReader
+from studio.datasets.rows import Reader, Row, as_row, loads
 from studio.datasets.sniff import MAX_ROW, refuse
 
-MAX_DEPTH = 64  # nesting of one row; training data needs about six levels
-EXAMPLES = 5
-Row = dict[str, Any]
-
-# Code -> why a piece of a file is no row. Such pieces are counted and left out.
-BAD = {
-    "broken_line": "the line is not valid JSON", "cut_line": "the file ends in the middle of the line",
-    "too_deep": f"it is nested more than {MAX_DEPTH} levels deep", "no_object": "it is not an object with fields",
-    "extra_cells": "it has more cells than the header", "missing_cells": "it has fewer cells than the header",
-}
-
-
-class Reader:
-    """One pass or several over a file's rows.
-
-    Attributes:
-        kind: ``json`` | ``jsonl`` | ``csv`` | ``tsv`` | ``parquet`` | ``text``.
-        rows: Rows given so far in the newest pass.
-        bad: Code (of :data:`BAD`) -> how many pieces of the file are no row, in the newest pass.
-        examples: Code -> the first few places, e.g. ``line 7``.
-        size: Bytes on disk; ``consumed``: bytes of them read so far.
-        encoding: Of the text; ``mended`` bytes were read as Windows-1252 because they are no UTF-8.
-    """
-
-    kind = ""
-
-    def __init__(self, path: Path, text: sniff.Text | None = None):
-        self.path, self.text = path, text
-        self.size = path.stat().st_size
-        self.rows = 0
-        self.bad: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
-
-    @property
-    def consumed(self) -> int:
-        return self.text.consumed if self.text else 0
-
-    @property
-    def encoding(self) -> str:
-        return self.text.encoding if self.text else ""
-
-    @property
-    def mended(self) -> int:
-        return self.text.mended if self.text else 0
-
-    def __iter__(self) -> Iterator[Row]:
-        self.rows, self.bad, self.examples = 0, Counter(), {}
-        if self.text:
-            self.text.mended = self.text.consumed = 0
-        for row in self._read():
-            self.rows += 1
-            yield row
-        if not self.rows:
-            why = next((f": {BAD[code]} ({places[0]})" for code, places in self.examples.items()), "")
-            raise refuse(f"{self.path.name} has no rows{why}.", "Choose a file with rows in it.")
-
-    def _read(self) -> Iterator[Row]:
-        raise TypeError(f"{type(self).__name__} must say how it reads")
-
-    def count(self) -> int | None:
-        """Number of rows when it is known without reading them, else ``None``."""
-        return None
-
-    def _bad(self, code: str, place: str) -> None:
-        self.bad[code] += 1
-        places = self.examples.setdefault(code, [])
-        if len(places) < EXAMPLES:
-            places.append(place)
+_MEMBER = re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?')
 
 
 def open_rows(path: str | Path) -> Reader:
@@ -156,7 +91,7 @@ def _wraps_rows(begin: str) -> bool:
     except ValueError:
         pass  # it goes on behind the window
     decoder, at = json.JSONDecoder(), 1
-    while member := re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?').match(begin, at):
+    while member := _MEMBER.match(begin, at):
         if member[2]:
             return member[1] not in {"messages", "conversation", "conversations", "prompt", "chosen", "rejected", "tools"}
         try:
@@ -164,44 +99,6 @@ def _wraps_rows(begin: str) -> bool:
         except (ValueError, RecursionError):
             return False
     return False
-
-
-def loads(text: str) -> Any:
-    """JSON text -> value.
-
-    Raises:
-        ValueError: not JSON, nested too deep, or a number of thousands of digits.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def too_deep(value: Any, limit: int = MAX_DEPTH) -> bool:
-    """Nested deeper than ``limit``; walks without recursion, level by level."""
-    level = [value]
-    for _ in range(limit):
-        level = [child for item in level if isinstance(item, (dict, list))
-                 for child in (item.values() if isinstance(item, dict) else item)]
-        if not level:
-            return False
-    return True
-
-
-def as_row(value: Any) -> Row | str:
-    """A JSON value as a row, or the code (of :data:`BAD`) of why it is none."""
-    if isinstance(value, dict):
-        row = value
-    elif isinstance(value, str):
-        row = {"text": value}
-    elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
-        row = {"messages": value}
-    else:
-        row = {}
-    if not row:
-        return "no_object"
-    return "too_deep" if too_deep(row) else row
 
 
 class JsonlReader(Reader):
@@ -243,156 +140,6 @@ def _why_not_json(err: ValueError, line: str) -> str:
         return "too_deep" if "deep" in str(err) else "broken_line"
     cut = err.pos >= len(line.rstrip()) or err.msg.startswith("Unterminated")
     return "cut_line" if cut and not line.endswith("\n") else "broken_line"
-
-
-class JsonReader(Reader):
-    """An array of rows, or an object with such an array in one of its members (``{"data": [...]}``)."""
-
-    kind = "json"
-
-    def _read(self) -> Iterator[Row]:
-        assert self.text is not None
-        source = _Buffer(self.text, self.path)
-        opener = source.peek()
-        if opener == "{":
-            self._enter_member(source)
-        elif opener == "[":
-            source.take()
-        index = 0
-        if source.peek() == "]":
-            return
-        while True:
-            value = source.value(index)
-            index += 1
-            row = as_row(value)
-            if isinstance(row, str):
-                self._bad(row, f"row {index}")
-            else:
-                yield row
-            sign = source.peek(index)
-            if sign not in (",", "]"):
-                raise source.fault(f"after row {index} a comma or a closing bracket is missing", index)
-            source.take()
-            if sign == "]":
-                return
-            if source.peek(index) == "]":  # a comma too many at the end: harmless, and common in files written by hand
-                return
-
-    def _enter_member(self, source: _Buffer) -> None:
-        """Moves to the first row of the first member that is a list of rows, skipping small members before it."""
-        source.take()
-        names: list[str] = []
-        while source.peek() != "}":
-            name = source.value(0)
-            if not isinstance(name, str) or source.peek() != ":":
-                raise source.fault("a member of the object has no name", 0)
-            source.take()
-            names.append(name)
-            if source.opens_rows():
-                source.take()
-                return
-            source.value(0)
-            if source.peek() == ",":
-                source.take()
-        raise refuse(f"{self.path.name} is one object without a list of rows; it has {_names(names)}.",
-                     "Save it as an array of rows, or one row a line (pandas: orient='records').")
-
-
-class _Buffer:
-    """A window on the text, moved along value by value, so that a file of any size needs the memory of its largest row."""
-
-    def __init__(self, text: sniff.Text, path: Path):
-        self._pieces, self.path = iter(text), path
-        self._decoder = json.JSONDecoder()
-        self.text, self.at, self.line, self.ended = "", 0, 1, False
-
-    def _more(self, least: int = 1) -> bool:
-        """Reads on until ``least`` characters came; drops what is behind."""
-        self.line += self.text.count("\n", 0, self.at)
-        parts, got = [self.text[self.at:]], 0
-        self.at = 0
-        while got < least and not self.ended:
-            piece = next(self._pieces, None)
-            if piece is None:
-                self.ended = True
-            else:
-                parts.append(piece)
-                got += len(piece)
-        self.text = "".join(parts)
-        return got > 0
-
-    def peek(self, done: int = 0) -> str:
-        """The next character that is not blank.
-
-        Raises:
-            StudioError: the file ends here.
-        """
-        while True:
-            match = _BLANK.match(self.text, self.at)
-            self.at = match.end() if match else self.at
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if not self._more():
-                raise self.cut(done)
-
-    def take(self) -> None:
-        self.at += 1
-
-    def opens_rows(self) -> bool:
-        """A list of objects begins here."""
-        self.peek()
-        while not (match := re.compile(r"(?!\[)|\[\s*(\S)").match(self.text, self.at)) and self._more():
-            pass
-        return bool(match) and match[1] == "{"
-
-    def value(self, done: int) -> Any:
-        """The next JSON value; ``done`` rows came before it."""
-        self.peek(done)
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self.text, self.at)
-                if end - self.at > MAX_ROW:
-                    raise self.long(done)
-                if end < len(self.text) or self.ended:  # a number at the very end of the window may go on
-                    self.at = end
-                    return value
-                failed: Exception | None = None
-            except RecursionError as err:
-                raise refuse(f"{self.path.name} is nested too deep at row {done + 1}.", "Rows are at most a few levels deep.") from err
-            except ValueError as err:
-                failed = err
-            pending = len(self.text) - self.at
-            if isinstance(failed, json.JSONDecodeError) and not failed.msg.startswith("Unterminated") \
-                    and failed.pos < len(self.text) - 64:
-                raise self.fault(failed.msg[:1].lower() + failed.msg[1:], done, failed.pos)
-            if failed and not isinstance(failed, json.JSONDecodeError):
-                raise self.fault(str(failed).split(";")[0], done)
-            if pending > MAX_ROW:
-                raise self.long(done)
-            if not self._more(pending):  # doubling the window keeps a large row from being tried again and again
-                if failed is None:
-                    continue
-                raise self.cut(done)
-
-    def long(self, done: int) -> Exception:
-        return refuse(f"Row {done + 1} of {self.path.name} is longer than {MAX_ROW >> 20} MB, or a quote in it is never closed.",
-                      "Check the row, and split long texts into several rows.")
-
-    def cut(self, done: int) -> Exception:
-        text = self.text.rstrip()
-        line, column = self.line + text.count("\n"), len(text) - (text.rfind("\n") + 1)
-        return refuse(f"{self.path.name} is cut off: it ends in the middle of row {done + 1}, at line {line}, character {column + 1}; "
-                      f"the {done:,} rows before are whole.", "Fetch or export the file again.")
-
-    def fault(self, what: str, done: int, at: int | None = None) -> Exception:
-        at = self.at if at is None else at
-        line = self.line + self.text.count("\n", 0, at)
-        column = at - (self.text.rfind("\n", 0, at) + 1) + 1
-        return refuse(f"{self.path.name} is not valid JSON at line {line}, character {column}: {what}; the {done:,} rows before "
-                      "are whole.", "Mend that place, or export the file again.")
-
-
-_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class CsvReader(Reader):
@@ -513,9 +260,3 @@ class ParquetReader(Reader):
             raise refuse(f"{self.path.name} is broken after row {self.rows:,}.", "Fetch or export it again.") from err
         finally:
             file.close()
-
-
-def _names(names: Iterable[str], most: int = 8) -> str:
-    names = list(names)
-    shown = ", ".join(f"'{str(n)[:40]}'" for n in names[:most])
-    return (shown or "nothing") + (f" and {len(names) - most} more" if len(names) > most else "")

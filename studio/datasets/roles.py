@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from studio.datasets.cells import parsed
-from studio.datasets.readers import _names
+from studio.datasets.rows import names_of
 from studio.errors import StudioError
 
 Row = dict[str, Any]
@@ -106,9 +106,9 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
             return _complete(found, table)
     if format != "auto":
         need = [role for role, must in ROLES[format].items() if must]
-        raise StudioError(f"The data is not in the format '{FORMATS[format]}': it has the columns {_names(names)}.",
+        raise StudioError(f"The data is not in the format '{FORMATS[format]}': it has the columns {names_of(names)}.",
                           f"Say which column is {' and '.join(need)} under 'Columns'.", "dataset")
-    raise StudioError(f"No known format fits the columns {_names(names)}.",
+    raise StudioError(f"No known format fits the columns {names_of(names)}.",
                       "Say which column is what under 'Columns', e.g. prompt and completion, messages, or text.", "dataset")
 
 
@@ -121,7 +121,7 @@ def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: 
             import difflib
 
             near = difflib.get_close_matches(column, names, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"The data has {_names(names)}."
+            hint = f"Did you mean '{near[0]}'?" if near else f"The data has {names_of(names)}."
             raise StudioError(f"There is no column '{column}' in the data.", hint, "columns")
     table = _Sample(rows, names)
     chat = columns.get("messages") or columns.get("conversations")
@@ -356,7 +356,7 @@ def _complete(found: Detected, table: _Sample) -> Detected:
             goods = sum(mark(v) is True for v in values)
             found.evidence.append(f"{goods} of {len(values)} looked at are marked good.")
         if found.tags:
-            found.evidence.append(f"Tags: {_names(found.tags)}.")
+            found.evidence.append(f"Tags: {names_of(found.tags)}.")
     if found.format in ("messages", "sharegpt") and ("tools" in found.roles or any(
             isinstance(m, dict) and m.get("tool_calls") for row in table.rows[:100]
             for m in _list(parsed(row.get(found.roles.get("messages", "")))))):

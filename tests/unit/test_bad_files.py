@@ -17,7 +17,8 @@ import pytest
 from studio import api
 from studio.datasets.formats import load_rows
 from studio.datasets.inspect import inspect
-from studio.datasets.readers import MAX_ROW, open_rows
+from studio.datasets.readers import open_rows
+from studio.datasets.sniff import MAX_ROW
 from studio.errors import StudioError
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.datasets import formats
-from studio.datasets.convert import MENDS, REJECTS, Reject, export_rows, for_sft, normalise, turns_of
+from studio.datasets.convert import MENDS, REJECTS, Reject, for_sft, normalise, turns_of
+from studio.datasets.export import export_rows
 from studio.datasets.formats import Detected, detect, load_rows, split
 from studio.datasets.inspect import inspect
 from studio.errors import StudioError
