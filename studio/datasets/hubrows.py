@@ -39,12 +39,14 @@ class HubReader:
         return None if self._table is None else len(self._table)
 
     def _load(self) -> Any:
+        from studio import hub
+
         try:
             import datasets
         except ImportError as err:
             raise StudioError("The 'datasets' library is not installed.", "Run: python launch.py", "dataset") from err
         try:
-            found = datasets.load_dataset(self.name, name=self.config, revision=self.revision)
+            found = datasets.load_dataset(self.name, name=self.config, revision=self.revision, token=hub.token())
         except Exception as err:  # the library raises its own, the Hub's, pyarrow's and requests' errors
             raise _explain(err, self.name) from err
         splits = list(found)
