@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,23 +155,33 @@ def watch(run_id: str) -> int:
     show = _Bar(run_id) if sys.stdout.isatty() else _Lines(run_id)
     supervisor, asked = Supervisor(warm=False), False
     cursor, state = "0", "queued"
-    with show:
+    with show, _pressed() as presses:
         while state not in _FINAL:
-            try:
-                news = api.poll(run_id, cursor)
-                cursor, state = news["cursor"], news["state"]
-                show.take(news)
-                if state not in _FINAL:
-                    supervisor.tick()
-                    time.sleep(_LOOK)
-            except KeyboardInterrupt:
-                if asked:
-                    show.say(f"Left alone: {run_id} goes on in the background. Watch it: studio show {run_id}")
-                    return common.OK
+            news = api.poll(run_id, cursor)
+            cursor, state = news["cursor"], news["state"]
+            show.take(news)
+            if len(presses) > 1:
+                show.say(f"Left alone: {run_id} goes on in the background. Watch it: studio show {run_id}")
+                return common.OK
+            if presses and not asked:
                 asked = True
                 show.say("Stopping: a checkpoint is saved first. Ctrl-C again leaves the run to itself.")
                 api.stop(run_id)
+            if state not in _FINAL:
+                supervisor.tick()
+                time.sleep(_LOOK)
     return _end(api.run(run_id, details=True))
+
+
+@contextmanager
+def _pressed() -> Iterator[list[float]]:
+    """Counts Ctrl-C instead of being broken off by it, so that none falls between a question and its answer."""
+    presses: list[float] = []
+    before = signal.signal(signal.SIGINT, lambda *_: presses.append(time.monotonic()))
+    try:
+        yield presses
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(run: dict[str, Any]) -> int:
