@@ -12,7 +12,7 @@ from studio.datasets.rows import loads, too_deep
 MAX_LITERAL = 200_000  # characters of a Python literal that is still parsed
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # UTF-8 read as Windows-1252 or Latin-1: "Ã©", "â€™", "Â ", "ðŸ˜€"; and the replacement character.
-_MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152]"
+_MOJIBAKE = re.compile("[\u00c2\u00c3][\u0080-\u00bf\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039]"
                        "|\u00e2(\u20ac|\u0080|\u201a|\u201e|\u2020)|\u00f0(\u0178|\u009f)|\u00ef\u00bf\u00bd|\ufffd")
 _DONE = re.compile(r"""[.!?…。！？:;)\]}>*`"'”’»\d|$=%]\s*$""")
 
@@ -40,7 +40,7 @@ def parsed(value: Any) -> Any:
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as text: strings as they are, numbers written out, lists of text parts joined; ``None`` for anything else."""
+    """A cell as text: strings as they are, numbers written out, text parts joined; ``None`` for anything else."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value) if not value.isascii() else value
     if isinstance(value, bool) or value is None:
@@ -48,7 +48,8 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, (int, float)):
         return str(value) if abs(value) < 1e300 else None
     if isinstance(value, list) and value:
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else part for part in value]
+        parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else part
+                 for part in value]
         if all(isinstance(part, str) for part in parts):
             return "".join(as_text(part) or "" for part in parts)
     return None

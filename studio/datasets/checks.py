@@ -14,21 +14,27 @@ from studio.datasets.rows import BAD, EXAMPLES
 Row = dict[str, Any]
 WHOLE_SHARE = 0.8  # where most answers end with a full stop or the like, one that does not is suspicious
 
-_SPECIAL = re.compile(r"<\|[a-z0-9_]{2,30}\|>|</?s>|\[/?INST\]|<<SYS>>|<(start|end)_of_turn>|### (Response|Instruction|Assistant|Human):")
+_SPECIAL = re.compile(r"<\|[a-z0-9_]{2,30}\|>|</?s>|\[/?INST\]|<<SYS>>|<(start|end)_of_turn>"
+                      r"|### (Response|Instruction|Assistant|Human):")
 _HTML = re.compile(r"<(script|iframe|img|object|embed|style|div|span|p|br|a)\b[^>]{0,200}>", re.I)
 # code -> (severity, sentence, what to do)
 _TEXTS = {
-    "mojibake": ("warning", "Broken characters in {rows}: text that was once read in the wrong encoding.", "Export the data again as UTF-8."),
+    "mojibake": ("warning", "Broken characters in {rows}: text that was once read in the wrong encoding.",
+                 "Export the data again as UTF-8."),
     "truncated": ("warning", "An answer that seems cut off in {rows}: most others end with a full stop or the like.",
                   "Complete or remove them; the model learns to stop there."),
     "duplicate": ("warning", "An earlier row word for word in {rows}.", "They are kept, and count twice in training."),
-    "conflicting": ("warning", "Another answer to the same question as earlier in {rows}.", "Keep the answer you want."),
-    "special_tokens": ("warning", "Markers of a chat template, such as <|im_end|>, in {rows}.", "Remove them: the template adds its own."),
-    "html": ("info", "HTML tags in {rows}; they are learned as text.", "Clean them if the model should not write HTML."),
+    "conflicting": ("warning", "Another answer to the same question as earlier in {rows}.",
+                    "Keep the answer you want."),
+    "special_tokens": ("warning", "Markers of a chat template, such as <|im_end|>, in {rows}.",
+                       "Remove them: the template adds its own."),
+    "html": ("info", "HTML tags in {rows}; they are learned as text.",
+             "Clean them if the model should not write HTML."),
 }
 _HINTS = {
     "empty_answer": "Write the answers or remove the rows.", "missing_answer": "Write the answers or remove the rows.",
-    "no_answer": "A chat needs at least one message of the assistant.", "unknown_role": "Use system, user, assistant and tool.",
+    "no_answer": "A chat needs at least one message of the assistant.",
+    "unknown_role": "Use system, user, assistant and tool.",
     "late_system": "Put the system message first.", "assistant_first": "A chat starts with the user.",
     "broken_line": "Each line must be one JSON object.", "cut_line": "The file was cut off: fetch or export it again.",
     "no_mark": "Marks are good or bad, true or false, 1 or 0, thumbs up or down, or numbers on a scale.",
@@ -49,7 +55,8 @@ class Checks:
         self._ends = self._answered = self._unended = 0
 
     def reject(self, number: int, reject: Reject) -> None:
-        self._count("reject", self.rejects, reject.reason, f"row {number}" + (f": {reject.detail}" if reject.detail else ""))
+        self._count("reject", self.rejects, reject.reason,
+                    f"row {number}" + (f": {reject.detail}" if reject.detail else ""))
 
     def row(self, number: int, row: Row, codes: list[str]) -> None:
         """Look at a usable row, in canonical shape, with the codes of what was mended in it."""
@@ -89,7 +96,8 @@ class Checks:
 
     def findings(self, source: Any) -> list[dict[str, Any]]:
         """Every finding, the gravest first. ``source`` is the reader the rows came from."""
-        made = [_finding(code, "error", n, f"{_rows(n)} left out: {BAD[code]}.", _HINTS.get(code, "Mend them or go on without them."),
+        made = [_finding(code, "error", n, f"{_rows(n)} left out: {BAD[code]}.",
+                         _HINTS.get(code, "Mend them or go on without them."),
                          source.examples[code]) for code, n in source.bad.items()]
         made += [_finding(code, "error", n, f"{_rows(n)} left out: {REJECTS[code]}.",
                           _HINTS.get(code, "Mend them or go on without them."), self.examples["reject", code])
@@ -104,8 +112,10 @@ class Checks:
             severity, said, hint = _TEXTS[code]
             made.append(_finding(code, severity, n, said.format(rows=_rows(n, "")), hint, self.examples["flag", code]))
         if source.mended:
-            made.append(_finding("encoding", "warning", source.mended, "Some bytes are no UTF-8: they are read as Windows-1252 "
-                                 "(Western European).", "Look at accented letters in the samples; better export the file as UTF-8.", []))
+            made.append(_finding("encoding", "warning", source.mended,
+                                 "Some bytes are no UTF-8: they are read as Windows-1252 "
+                                 "(Western European).",
+                                 "Look at accented letters in the samples; better export the file as UTF-8.", []))
         order = {"error": 0, "warning": 1, "info": 2}
         return sorted(made, key=lambda f: (order[f["severity"]], -f["count"]))
 

@@ -17,22 +17,27 @@ Row = dict[str, Any]
 
 # Code -> what it means. Rows with a fault of the first kind are left out, those of the second are mended.
 REJECTS = {
-    "missing_answer": "the answer is missing", "empty_answer": "the answer is empty", "empty_prompt": "the question is empty",
+    "missing_answer": "the answer is missing", "empty_answer": "the answer is empty",
+    "empty_prompt": "the question is empty",
     "no_messages": "there are no messages", "no_answer": "nobody answers", "not_text": "a message is not text",
     "unknown_role": "a role is not known", "late_system": "a system message comes after the first",
-    "assistant_first": "the assistant speaks first and nobody asks after that", "tool_order": "a tool answers that was not called",
+    "assistant_first": "the assistant speaks first and nobody asks after that",
+    "tool_order": "a tool answers that was not called",
     "bad_tool_call": "a tool call is not readable", "same_pair": "the better and the worse answer are the same",
     "no_pair": "the better or the worse answer is missing", "no_mark": "the mark says neither good nor bad",
     "empty_text": "the text is empty", "rated_bad": "the answer is marked bad",
 }
 MENDS = {
-    "assistant_first": "the assistant spoke first: that turn is left out", "user_twice": "the same role spoke twice in a row: joined",
-    "unanswered_end": "the last messages have no answer: left out", "number": "a number stood in place of a text: written out",
+    "assistant_first": "the assistant spoke first: that turn is left out",
+    "user_twice": "the same role spoke twice in a row: joined",
+    "unanswered_end": "the last messages have no answer: left out",
+    "number": "a number stood in place of a text: written out",
 }
-_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant",
-          "model": "assistant", "ai": "assistant", "chatbot": "assistant", "system": "system", "developer": "system", "tool": "tool",
-          "function": "tool", "observation": "tool", "function_response": "tool", "tool_response": "tool", "ipython": "tool",
-          "function_call": "call", "tool_call": "call"}
+_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "bot": "assistant",
+          "chatgpt": "assistant", "model": "assistant", "ai": "assistant", "chatbot": "assistant", "system": "system",
+          "developer": "system", "tool": "tool", "function": "tool", "observation": "tool",
+          "function_response": "tool",
+          "tool_response": "tool", "ipython": "tool", "function_call": "call", "tool_call": "call"}
 _HH = ("\n\nHuman:", "\n\nAssistant:")
 
 
@@ -249,7 +254,8 @@ def _prompt_completion(row: Row, detected: Detected, mended: list[str]) -> Row:
             return {"messages": whole}
         cut = len(whole) - max(1, len(answer) if isinstance(answer, list) else 1)
         return {"prompt": whole[:max(1, cut)], "completion": whole[max(1, cut):]}
-    return {"prompt": _string(prompt, "empty_prompt", mended), "completion": _answer(row, detected, "completion", mended)}
+    return {"prompt": _string(prompt, "empty_prompt", mended),
+            "completion": _answer(row, detected, "completion", mended)}
 
 
 def parsed_turns(value: Any) -> Any:
@@ -257,8 +263,9 @@ def parsed_turns(value: Any) -> Any:
     made = parsed(value)
     if isinstance(made, dict) and ("role" in made or "from" in made):
         made = [made]
-    turns = isinstance(made, list) and bool(made) and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in made)
-    return made if turns else value
+    if not isinstance(made, list) or not made:
+        return value
+    return made if all(isinstance(m, dict) and ("role" in m or "from" in m) for m in made) else value
 
 
 def _as_turns(value: Any, role: str, reason: str, mended: list[str]) -> list[Any]:
@@ -292,7 +299,7 @@ def _preference(row: Row, detected: Detected, mended: list[str]) -> Row:
         full = []
         for side in sides:
             turns = _as_turns(side, "assistant", "no_pair", mended)
-            # Many sets repeat the whole conversation in each side (implicit prompt) even when a prompt column is there.
+            # Many sets repeat the whole conversation in each side, even when a prompt column is there.
             full.append(conversation(turns if len(turns) > 1 else before + turns, mended, system))
         shared = 0
         while shared < min(len(full[0]), len(full[1])) - 1 and full[0][shared] == full[1][shared]:
@@ -328,23 +335,27 @@ def _rated(row: Row, detected: Detected, mended: list[str]) -> Row:
     if good is None:
         raise _Bad("no_mark")
     if "messages" in detected.roles:
-        turns = conversation(parsed(_cell(row, detected, "messages")), mended, _optional(_cell(row, detected, "system")))
+        turns = conversation(parsed(_cell(row, detected, "messages")), mended,
+                             _optional(_cell(row, detected, "system")))
         made: Row = {"prompt": turns[:-1], "completion": turns[-1:], "label": good}
     else:
         contexts = _contexts(_cell(row, detected, "contexts"))
         asked = parsed_turns(_cell(row, detected, "prompt"))
         if isinstance(asked, list):
             answer = _answer(row, detected, "completion", mended)
-            turns = conversation([*asked, {"role": "assistant", "content": answer}], mended, _optional(_cell(row, detected, "system")))
+            turns = conversation([*asked, {"role": "assistant", "content": answer}], mended,
+                                 _optional(_cell(row, detected, "system")))
             made = {"prompt": turns[:-1], "completion": turns[-1:], "label": good}
         else:
-            made = {"prompt": _string(asked, "empty_prompt", mended), "completion": _answer(row, detected, "completion", mended),
+            made = {"prompt": _string(asked, "empty_prompt", mended),
+                    "completion": _answer(row, detected, "completion", mended),
                     "label": good}
         if contexts:
             made["contexts"] = contexts
     if comment := _optional(_cell(row, detected, "comment")):
         made["comment"] = comment
-    tags = {tag: row[tag] for tag in detected.tags if isinstance(row.get(tag), (str, int, float, bool)) and row[tag] != ""}
+    tags = {tag: row[tag] for tag in detected.tags if isinstance(row.get(tag), (str, int, float, bool))
+            and row[tag] != ""}
     return made | {"tags": tags} if tags else made
 
 
@@ -353,7 +364,8 @@ def _contexts(value: Any) -> list[str]:
     texts = []
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict):
-            item = next((item[k] for k in ("text", "content", "page_content", "passage") if isinstance(item.get(k), str)), None)
+            item = next((item[k] for k in ("text", "content", "page_content", "passage")
+                         if isinstance(item.get(k), str)), None)
         if text := _optional(item):
             texts.append(text)
     return texts

@@ -27,7 +27,8 @@ def export_rows(rows: Iterable[Row], format: str) -> Iterator[Row]:
 
 
 def _no(what: str, format: str) -> StudioError:
-    return StudioError(f"{what} cannot be written as {format}.", "Choose the format 'messages', which holds everything.", "format")
+    return StudioError(f"{what} cannot be written as {format}.",
+                       "Choose the format 'messages', which holds everything.", "format")
 
 
 def _to_messages(row: Row) -> Row:
@@ -39,7 +40,8 @@ def _to_messages(row: Row) -> Row:
 def _to_sharegpt(row: Row) -> Row:
     words = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
     chat = _to_messages(row)
-    turns = [{"from": words[m["role"]], "value": m["content"]} | {k: v for k, v in m.items() if k not in ("role", "content")}
+    turns = [{"from": words[m["role"]], "value": m["content"]}
+             | {k: v for k, v in m.items() if k not in ("role", "content")}
              for m in chat.pop("messages")]
     return {"conversations": turns} | chat
 
@@ -48,7 +50,8 @@ def _to_alpaca(row: Row) -> Row:
     turns = _to_messages(row)["messages"]
     system = turns[0]["content"] if turns[0]["role"] == "system" else None
     rest = turns[1:] if system is not None else turns
-    if [m["role"] for m in rest] != ["user", "assistant"] * (len(rest) // 2) or any("tool_calls" in m for m in rest) or row.get("tools"):
+    by_turns = [m["role"] for m in rest] == ["user", "assistant"] * (len(rest) // 2)
+    if not by_turns or row.get("tools") or any("tool_calls" in m for m in rest):
         raise _no("A chat with tools or out of turn", "alpaca")
     made: Row = {"instruction": rest[-2]["content"], "input": "", "output": rest[-1]["content"]}
     if system is not None:

@@ -23,7 +23,8 @@ from studio.datasets.roles import FORMATS, ROLES, Detected, detect
 from studio.datasets.rows import BAD, EXAMPLES
 from studio.errors import StudioError
 
-__all__ = ["FORMATS", "ROLES", "Detected", "Reject", "Rows", "check", "detect", "export_rows", "load_rows", "normalise", "split"]
+__all__ = ["FORMATS", "ROLES", "Detected", "Reject", "Rows", "check", "detect", "export_rows", "load_rows",
+           "normalise", "split"]
 
 SAMPLE = 200  # rows looked at to find the format
 MAX_HASHES = 1_000_000  # distinct rows remembered to count duplicates, about 80 MB
@@ -69,7 +70,8 @@ class Rows:
             if self.purpose == "sft" and not isinstance(made, Reject):
                 made = for_sft(made)
             if isinstance(made, Reject):
-                self._reject(made.reason, REJECTS[made.reason], f"row {number}" + (f": {made.detail}" if made.detail else ""))
+                self._reject(made.reason, REJECTS[made.reason],
+                             f"row {number}" + (f": {made.detail}" if made.detail else ""))
                 continue
             self.mended.update(set(codes))
             if len(seen) < MAX_HASHES:
@@ -121,19 +123,20 @@ def open_source(ref: str | Path) -> tuple[Any, str]:
     return open_rows(found.path), found.label
 
 
-def load_rows(ref: str | Path, columns: dict[str, str] | None = None, format: str = "auto", purpose: str = "sft") -> Rows:
+def load_rows(ref: str | Path, columns: dict[str, str] | None = None, format: str = "auto",
+              purpose: str = "sft") -> Rows:
     """The usable rows of a dataset, detected and normalised.
 
     Args:
         ref: A dataset reference (``shipped:polite``, ``hub:owner/name@rev#config/split``, a path ...).
         columns: role -> column, overriding what is detected.
         format: A key of :data:`FORMATS`, or ``auto``.
-        purpose: ``sft``: rows are ``messages``, ``prompt``/``completion`` or ``text``; of pairs the chosen answer, of rated answers
-            the good ones. ``as_is``: pairs and ratings are kept.
+        purpose: ``sft``: rows are ``messages``, ``prompt``/``completion`` or ``text``; of pairs the chosen answer, of
+            rated answers the good ones. ``as_is``: pairs and ratings are kept.
 
     Raises:
-        StudioError: unreadable or of no known format (``dataset``), wrong columns (``columns``). Iterating raises it too, where the
-            file breaks further on or when no row is left.
+        StudioError: unreadable or of no known format (``dataset``), wrong columns (``columns``). Iterating raises it
+            too, where the file breaks further on or when no row is left.
     """
     if purpose not in ("sft", "as_is"):
         raise ValueError(f"purpose is sft or as_is, not {purpose!r}")
@@ -174,9 +177,9 @@ def content_hash(row: Any, seed: int = 0) -> bytes:
 def split(rows: Iterable[T], eval_share: float, seed: int = 0) -> tuple[list[T], list[T]]:
     """(training rows, validation rows), both in the order of ``rows``.
 
-    Rows are ranked by a hash of their content and the seed, and the lowest are validated on until the share is reached. So the
-    split does not depend on the order of the file, identical rows never stand on both sides, and there is at least one row on
-    each side; with a single distinct row, or a share of 0, all are trained on.
+    Rows are ranked by a hash of their content and the seed, and the lowest are validated on until the share is
+    reached. So the split does not depend on the order of the file, identical rows never stand on both sides, and there
+    is at least one row on each side; with a single distinct row, or a share of 0, all are trained on.
     """
     rows = list(rows)
     groups: dict[bytes, list[int]] = {}

@@ -10,7 +10,8 @@ from studio.errors import StudioError
 
 
 class HubReader:
-    """Rows of one split. ``part`` is ``split``, or ``config/split``; left empty: the default config, and its train split.
+    """Rows of one split. ``part`` is ``split``, or ``config/split``; left empty: the default config and its train
+    split.
 
     Has the attributes of :class:`studio.datasets.readers.Reader` that :class:`studio.datasets.formats.Rows` uses.
     ``name`` may also be a local folder of data files, which ``datasets`` reads in the same way.
@@ -52,7 +53,8 @@ class HubReader:
         splits = list(found)
         chosen = self.split or ("train" if "train" in splits else splits[0])
         if chosen not in splits:
-            raise StudioError(f"{self.name} has no split '{chosen}'.", f"It has {', '.join(splits)}: write hub:{self.name}#{splits[0]}.",
+            raise StudioError(f"{self.name} has no split '{chosen}'.",
+                              f"It has {', '.join(splits)}: write hub:{self.name}#{splits[0]}.",
                               "dataset")
         if not len(found[chosen]):
             raise StudioError(f"The split '{chosen}' of {self.name} has no rows.", "Choose another split.", "dataset")
@@ -66,21 +68,26 @@ def _explain(err: Exception, name: str) -> StudioError:
         return StudioError(f"{name} is gated: its owner must let you in.",
                            f"Ask for access at https://huggingface.co/datasets/{name} and log in here.", "dataset")
     if "Config name is missing" in str(err) or "BuilderConfig" in text:
-        return StudioError(f"{name} has several configs: {text}", f"Write one behind a #, e.g. hub:{name}#default/train.", "dataset")
+        return StudioError(f"{name} has several configs: {text}",
+                           f"Write one behind a #, e.g. hub:{name}#default/train.", "dataset")
     if "NotFound" in kind or "doesn't exist" in text:
-        return StudioError(f"There is no dataset {name} on the Hub, or it is private.", "Check the name, or log in.", "dataset")
+        return StudioError(f"There is no dataset {name} on the Hub, or it is private.", "Check the name, or log in.",
+                           "dataset")
     if "script" in text.lower():
         return StudioError(f"{name} needs code from its repository to be read, which is not run.",
                            "Use a version of it that has been converted to Parquet.", "dataset")
     if "Connection" in kind or "Offline" in kind or "Timeout" in kind or "onnect" in text:
-        return StudioError(f"{name} cannot be fetched: the Hub is not reachable.", "Check the network, or use a local file.", "dataset")
-    return StudioError(f"{name} cannot be read: {kind}: {text}", "Download its files and choose one of them.", "dataset")
+        return StudioError(f"{name} cannot be fetched: the Hub is not reachable.",
+                           "Check the network, or use a local file.", "dataset")
+    return StudioError(f"{name} cannot be read: {kind}: {text}", "Download its files and choose one of them.",
+                       "dataset")
 
 
 class HubHead:
     """The first rows of a Hub dataset as the Hub's viewer gives them: a quick look without a download, for the page.
 
-    The service's address follows ``HF_ENDPOINT`` (``https://datasets-server.<host>``), or ``HF_DATASETS_SERVER`` names it.
+    The service's address follows ``HF_ENDPOINT`` (``https://datasets-server.<host>``), or is
+    ``HF_DATASETS_SERVER``.
     """
 
     kind, encoding, mended, size, consumed = "hub", "", 0, 0, 0
@@ -98,7 +105,8 @@ class HubHead:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         splits = [(s["config"], s["split"]) for s in _ask("splits", dataset=self.name).get("splits", [])]
-        fits = [s for s in splits if (not self.config or s[0] == self.config) and (not self.split or s[1] == self.split)]
+        fits = [s for s in splits if (not self.config or s[0] == self.config)
+                and (not self.split or s[1] == self.split)]
         if not fits:
             shown = ", ".join(f"{c}/{s}" for c, s in splits[:8]) or "none"
             raise StudioError(f"{self.name} has no such config and split.", f"It has: {shown}.", "dataset")
@@ -131,9 +139,11 @@ def _ask(what: str, **query: str) -> dict[str, Any]:
     server = os.environ.get("HF_DATASETS_SERVER") or hub.endpoint().replace("://", "://datasets-server.", 1)
     key = hub.token()
     with hub.explained(name, "dataset"):
-        answer = httpx.get(f"{server}/{what}", params=query, timeout=8.0, headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = httpx.get(f"{server}/{what}", params=query, timeout=8.0,
+                           headers={"Authorization": f"Bearer {key}"} if key else {})
         if answer.status_code in (401, 404):
-            raise StudioError(f"The Hub has no dataset {name} that you may see.", "Check the spelling. If it is private or gated, log in.",
+            raise StudioError(f"The Hub has no dataset {name} that you may see.",
+                              "Check the spelling. If it is private or gated, log in.",
                               "dataset")
         if answer.status_code != 200:
             raise StudioError(f"The Hub cannot show the first rows of {name} ({answer.status_code}).",

@@ -1,4 +1,4 @@
-"""A first look at a dataset: format, columns, row count, findings, samples and figures, from its first rows, in under a second."""
+"""A first look at a dataset: format, columns, row count, findings, samples and figures, in under a second."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ MAX_SHOWN = 4000  # characters of one text in a sample
 Row = dict[str, Any]
 
 
-def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None = None, format: str = "auto") -> dict[str, Any]:
+def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None = None,
+            format: str = "auto") -> dict[str, Any]:
     """What a dataset holds, as plain values.
 
     Args:
@@ -34,13 +35,15 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
         format: A key of ``formats.FORMATS``, or ``auto``.
 
     Returns:
-        ``format`` (``None`` if none fits), ``title``, ``roles``, ``columns``, ``confidence``, ``evidence``, ``notes``; ``rows`` and
-        ``rows_exact`` (an estimate if false), ``checked`` and ``usable`` (rows looked at, and those of them that can be trained on);
-        ``findings`` [{code, severity, count, message, hint, examples}] about the rows looked at; ``samples`` (the first 20 in
-        canonical shape), ``raw`` (the first 5 as they are), ``stats`` and ``file`` {name, kind, size, encoding}.
+        ``format`` (``None`` if none fits), ``title``, ``roles``, ``columns``, ``confidence``, ``evidence``, ``notes``;
+        ``rows`` and ``rows_exact`` (an estimate if false), ``checked`` and ``usable`` (rows looked at, and those of
+        them that can be trained on); ``findings`` [{code, severity, count, message, hint, examples}] about the rows
+        looked at; ``samples`` (the first 20 in canonical shape), ``raw`` (the first 5 as they are), ``stats`` and
+        ``file`` {name, kind, size, encoding}.
 
     Raises:
-        StudioError: with ``field="dataset"``: the file cannot be read; ``field="columns"``: the chosen columns do not fit.
+        StudioError: with ``field="dataset"``: the file cannot be read; ``field="columns"``: the chosen columns do not
+            fit.
     """
     source, label = _source(ref)
     started = time.monotonic()
@@ -72,18 +75,24 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
     findings = checks.findings(source)
     bad = sum(source.bad.values())
     if problem:
-        findings.insert(0, {"code": "unknown_format", "severity": "error", "count": checked, "message": problem.message,
+        findings.insert(0, {"code": "unknown_format", "severity": "error", "count": checked,
+                            "message": problem.message,
                             "hint": problem.hint, "examples": []})
     elif not usable:
         findings.insert(0, {"code": "no_usable_rows", "severity": "error", "count": checked, "examples": [],
-                            "message": f"None of the {checked:,} rows looked at can be used.", "hint": "Check which column is what."})
-    rows, exact = (checked + bad, True) if ended else _count(source, stream, checked, bad)
+                            "message": f"None of the {checked:,} rows looked at can be used.",
+                            "hint": "Check which column is what."})
+    if ended and source.kind == "hub":  # only the first rows were asked for
+        rows, exact = (source.count(), True) if source.count() else (checked, False)
+    else:
+        rows, exact = (checked + bad, True) if ended else _count(source, stream, checked, bad)
     columns_seen = detected.columns if detected else list(dict.fromkeys(str(k) for row in head for k in row))
     return {
         "ref": str(ref), "format": detected.format if detected else None, "title": detected.title if detected else "",
         "roles": detected.roles if detected else {}, "columns": columns_seen,
         "confidence": detected.confidence if detected else 0.0, "evidence": detected.evidence if detected else [],
-        "notes": Rows(source, detected).notes if detected else [], "rows": rows, "rows_exact": exact, "checked": checked,
+        "notes": Rows(source, detected).notes if detected else [], "rows": rows, "rows_exact": exact,
+        "checked": checked,
         "usable": usable, "findings": findings, "samples": samples, "raw": [_plain(row) for row in head[:EXAMPLES]],
         "stats": figures.to_dict(), "file": {"name": label, "kind": source.kind, "size": getattr(source, "size", 0),
                                              "encoding": source.encoding},
@@ -157,8 +166,9 @@ class _Figures:
             self.marks["good" if row["label"] else "bad"] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """``turns``, ``chars``, ``words`` and ``answer_words`` per row as {mean, p50, p90, p99, max}; ``roles``; ``marks``."""
-        return {"turns": _percentiles(self.turns), "chars": _percentiles(self.chars), "words": _percentiles(self.words),
+        """``turns``, ``chars``, ``words``, ``answer_words`` {mean, p50, p90, p99, max} a row; ``roles``; ``marks``."""
+        return {"turns": _percentiles(self.turns), "chars": _percentiles(self.chars),
+                "words": _percentiles(self.words),
                 "answer_words": _percentiles(self.answers), "roles": dict(self.roles), "marks": dict(self.marks)}
 
 
@@ -170,7 +180,8 @@ def _percentiles(values: list[int]) -> dict[str, float]:
     def at(share: float) -> int:  # nearest rank
         return values[max(0, math.ceil(share * len(values)) - 1)]
 
-    return {"mean": round(sum(values) / len(values), 1), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": values[-1]}
+    return {"mean": round(sum(values) / len(values), 1), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99),
+            "max": values[-1]}
 
 
 def _plain(value: Any) -> Any:

@@ -70,7 +70,7 @@ class JsonReader(Reader):
 
 
 class _Buffer:
-    """A window on the text, moved along value by value, so that a file of any size needs the memory of its largest row."""
+    """A window on the text, moved along value by value: a file of any size needs the memory of its largest row."""
 
     def __init__(self, text: sniff.Text, path: Path):
         self._pieces, self.path = iter(text), path
@@ -129,7 +129,8 @@ class _Buffer:
                     return value
                 failed: Exception | None = None
             except RecursionError as err:
-                raise refuse(f"{self.path.name} is nested too deep at row {done + 1}.", "Rows are at most a few levels deep.") from err
+                raise refuse(f"{self.path.name} is nested too deep at row {done + 1}.",
+                             "Rows are at most a few levels deep.") from err
             except ValueError as err:
                 failed = err
             pending = len(self.text) - self.at
@@ -146,18 +147,21 @@ class _Buffer:
                 raise self.cut(done)
 
     def long(self, done: int) -> Exception:
-        return refuse(f"Row {done + 1} of {self.path.name} is longer than {MAX_ROW >> 20} MB, or a quote in it is never closed.",
+        return refuse(f"Row {done + 1} of {self.path.name} is longer than {MAX_ROW >> 20} MB, or a quote in it is "
+                      "never closed.",
                       "Check the row, and split long texts into several rows.")
 
     def cut(self, done: int) -> Exception:
         text = self.text.rstrip()
         line, column = self.line + text.count("\n"), len(text) - (text.rfind("\n") + 1)
-        return refuse(f"{self.path.name} is cut off: it ends in the middle of row {done + 1}, at line {line}, character {column + 1}; "
+        return refuse(f"{self.path.name} is cut off: it ends in the middle of row {done + 1}, at line {line}, "
+                      f"character {column + 1}; "
                       f"the {done:,} rows before are whole.", "Fetch or export the file again.")
 
     def fault(self, what: str, done: int, at: int | None = None) -> Exception:
         at = self.at if at is None else at
         line = self.line + self.text.count("\n", 0, at)
         column = at - (self.text.rfind("\n", 0, at) + 1) + 1
-        return refuse(f"{self.path.name} is not valid JSON at line {line}, character {column}: {what}; the {done:,} rows before "
+        return refuse(f"{self.path.name} is not valid JSON at line {line}, character {column}: {what}; the {done:,} "
+                      "rows before "
                       "are whole.", "Mend that place, or export the file again.")

@@ -1,6 +1,6 @@
-"""Rows of a file as dicts, streamed at constant memory: JSON, JSONL, CSV, TSV, Parquet, plain text and Markdown, gzip or not.
+"""Rows of a file as dicts, streamed at constant memory: JSON, JSONL, CSV, TSV, Parquet, text, Markdown; gzip or not.
 
-The content decides over the file name: a ``.json`` with one object a line is read as JSONL, a ``.jsonl`` with an array as JSON.
+The content decides over the file name: a ``.json`` with an object a line is JSONL, a ``.jsonl`` with an array is JSON.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def open_rows(path: str | Path) -> Reader:
         return _json_reader(path, text, begin)
     if not suffix:
         return TextReader(path, text)
-    raise refuse(f"{path.name}: files of type '{suffix}' are not read.", "Use JSON, JSONL, CSV, TSV, Parquet, .txt or .md.")
+    raise refuse(f"{path.name}: files of type '{suffix}' are not read.",
+                 "Use JSON, JSONL, CSV, TSV, Parquet, .txt or .md.")
 
 
 def _json_reader(path: Path, text: sniff.Text, begin: str) -> Reader:
@@ -83,17 +84,19 @@ def _whole_lines(begin: str) -> bool:
 
 
 def _wraps_rows(begin: str) -> bool:
-    """A single object with a list of rows in it (``{"data": [{...``) or of lists only, rather than the one row of a JSONL."""
+    """A single object with a list of rows in it (``{"data": [{...``), or of lists only; not the one row of a JSONL."""
     try:
         whole = loads(begin)
-        if isinstance(whole, dict) and whole and all(isinstance(v, list) and not (v and isinstance(v[0], dict)) for v in whole.values()):
-            return True
+        if isinstance(whole, dict) and whole:
+            if all(isinstance(v, list) and not (v and isinstance(v[0], dict)) for v in whole.values()):
+                return True
     except ValueError:
         pass  # it goes on behind the window
     decoder, at = json.JSONDecoder(), 1
     while member := _MEMBER.match(begin, at):
         if member[2]:
-            return member[1] not in {"messages", "conversation", "conversations", "prompt", "chosen", "rejected", "tools"}
+            return member[1] not in {"messages", "conversation", "conversations", "prompt", "chosen", "rejected",
+                                     "tools"}
         try:
             _, at = decoder.raw_decode(begin, member.end())
         except (ValueError, RecursionError):
@@ -143,7 +146,7 @@ def _why_not_json(err: ValueError, line: str) -> str:
 
 
 class CsvReader(Reader):
-    """A table with a header line. The delimiter (comma, semicolon, tab, bar) is the one that divides the header most often."""
+    """A table with a header line. Of comma, semicolon, tab and bar, the one most often in the header divides it."""
 
     def __init__(self, path: Path, text: sniff.Text, begin: str, suffix: str):
         super().__init__(path, text)
@@ -172,9 +175,11 @@ class CsvReader(Reader):
                 yield dict(zip(names, cells, strict=True))
         except csv.Error as err:
             if "field limit" in str(err):
-                raise refuse(f"A cell that ends near line {table.line_num} of {self.path.name} is longer than {MAX_ROW >> 20} MB; "
+                raise refuse(f"A cell that ends near line {table.line_num} of {self.path.name} is longer than "
+                             f"{MAX_ROW >> 20} MB; "
                              "probably a quote is never closed.", "Look for a single \" before that line.") from err
-            raise refuse(f"{self.path.name} is not valid CSV near line {table.line_num}: {err}.", "Export it again.") from err
+            raise refuse(f"{self.path.name} is not valid CSV near line {table.line_num}: {err}.",
+                         "Export it again.") from err
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -239,7 +244,8 @@ class ParquetReader(Reader):
         try:
             return pq.ParquetFile(self.path, memory_map=True)
         except (pa.ArrowException, OSError) as err:
-            raise refuse(f"{self.path.name} is a broken or cut-off Parquet file.", "Fetch or export it again.") from err
+            raise refuse(f"{self.path.name} is a broken or cut-off Parquet file.",
+                         "Fetch or export it again.") from err
 
     @property
     def consumed(self) -> int:

@@ -21,7 +21,8 @@ FORMATS = {
 # Role -> must be there. In this order they are asked for in a column form.
 ROLES: dict[str, dict[str, bool]] = {
     "preference": {"prompt": False, "chosen": True, "rejected": True, "system": False, "input": False, "tools": False},
-    "rated": {"prompt": False, "completion": False, "label": True, "messages": False, "contexts": False, "comment": False,
+    "rated": {"prompt": False, "completion": False, "label": True, "messages": False, "contexts": False,
+              "comment": False,
               "system": False},
     "messages": {"messages": True, "system": False, "tools": False},
     "sharegpt": {"conversations": True, "system": False, "tools": False},
@@ -29,26 +30,32 @@ ROLES: dict[str, dict[str, bool]] = {
     "prompt_completion": {"prompt": True, "completion": True, "system": False},
     "text": {"text": True},
 }
-_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "human", "q", "problem", "user_input", "request",
+_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "human", "q", "problem", "user_input",
+            "request",
             "user_message", "user_prompt", "source")
-_ANSWERS = ("completion", "answer", "response", "output", "assistant", "model_answer", "model_output", "generation", "reply",
+_ANSWERS = ("completion", "answer", "response", "output", "assistant", "model_answer", "model_output", "generation",
+            "reply",
             "bot", "gpt", "a", "solution", "target", "assistant_response", "model_response")
 _CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "data")
 ALIASES: dict[str, tuple[str, ...]] = {
     "prompt": _PROMPTS, "completion": _ANSWERS, "output": ("output", "response", "answer", "completion", "target"),
     "instruction": ("instruction", "instructions", "task"), "input": ("input", "context"),
-    "system": ("system", "system_prompt", "system_message"), "history": ("history",), "tools": ("tools", "functions", "available_tools"),
+    "system": ("system", "system_prompt", "system_message"), "history": ("history",),
+    "tools": ("tools", "functions", "available_tools"),
     "messages": _CHATS, "conversations": _CHATS,
     "text": ("text", "content", "body", "document", "story", "article", "paragraph", "passage", "sentence"),
     "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner"),
     "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "non_preferred", "loser"),
-    "label": ("label", "rating", "mark", "rated", "feedback", "thumbs", "thumb", "vote", "grade", "good", "is_good", "liked", "score"),
+    "label": ("label", "rating", "mark", "rated", "feedback", "thumbs", "thumb", "vote", "grade", "good", "is_good",
+              "liked", "score"),
     "contexts": ("contexts", "context", "retrieved", "documents", "passages", "sources"),
     "comment": ("comment", "comments", "why", "reason", "note", "remark"),
 }
-GOOD = {"good", "up", "1", "+1", "true", "yes", "y", "positive", "like", "liked", "thumbs_up", "thumbsup", "thumb_up", "correct", "right",
+GOOD = {"good", "up", "1", "+1", "true", "yes", "y", "positive", "like", "liked", "thumbs_up", "thumbsup", "thumb_up",
+        "correct", "right",
         "accept", "accepted", "👍", "desirable", "pass", "ok"}
-BAD = {"bad", "down", "0", "-1", "false", "no", "n", "negative", "dislike", "disliked", "thumbs_down", "thumbsdown", "thumb_down", "wrong",
+BAD = {"bad", "down", "0", "-1", "false", "no", "n", "negative", "dislike", "disliked", "thumbs_down", "thumbsdown",
+       "thumb_down", "wrong",
        "incorrect", "reject", "rejected", "👎", "undesirable", "fail"}
 
 
@@ -63,7 +70,8 @@ class Detected:
         confidence: 0 to 1; 1 where the person chose the columns.
         columns: Every column seen in the sample.
         scale: For numeric ratings, (lowest, highest) seen: above the middle is good, below bad, the middle neither.
-        tags: Columns of rated answers that are neither question, answer, mark nor comment, e.g. role and site of the user.
+        tags: Columns of rated answers that are neither question, answer, mark nor comment, e.g. role and site of the
+            user.
     """
 
     format: str
@@ -109,7 +117,8 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
         raise StudioError(f"The data is not in the format '{FORMATS[format]}': it has the columns {names_of(names)}.",
                           f"Say which column is {' and '.join(need)} under 'Columns'.", "dataset")
     raise StudioError(f"No known format fits the columns {names_of(names)}.",
-                      "Say which column is what under 'Columns', e.g. prompt and completion, messages, or text.", "dataset")
+                      "Say which column is what under 'Columns', e.g. prompt and completion, messages, or text.",
+                      "dataset")
 
 
 def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: str) -> Detected:
@@ -145,7 +154,8 @@ def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: 
                 break
     if not fits:
         raise StudioError(f"The roles {', '.join(columns)} do not make a format.",
-                          "Choose prompt + completion, instruction + output, messages, text, or chosen + rejected.", "columns")
+                          "Choose prompt + completion, instruction + output, messages, text, or chosen + rejected.",
+                          "columns")
     found = Detected(fits[0], dict(columns), ["You chose the columns."], 1.0, names)
     return _complete(found, table)
 
@@ -167,7 +177,8 @@ class _Sample:
 
     def find(self, role: str, but: tuple[str | None, ...] = ()) -> str | None:
         """The first column, by the order of the aliases, that may play ``role``."""
-        return next((self._plain[alias] for alias in ALIASES[role] if alias in self._plain and self._plain[alias] not in but), None)
+        return next((self._plain[alias] for alias in ALIASES[role] if alias in self._plain
+                     and self._plain[alias] not in but), None)
 
     def values(self, name: str) -> list[Any]:
         return [row[name] for row in self.rows if row.get(name) not in (None, "")]
@@ -183,7 +194,7 @@ class _Sample:
 
 
 def _turns(value: Any) -> str | None:
-    """Dialect of a cell that holds a conversation: ``messages`` | ``sharegpt`` | ``turns`` (alternating texts), else ``None``."""
+    """Dialect of a conversation in a cell: ``messages`` | ``sharegpt`` | ``turns`` (texts in turn); else ``None``."""
     value = parsed(value)
     if isinstance(value, dict):
         value = [value]
@@ -231,7 +242,8 @@ def _find_preference(table: _Sample) -> Detected | None:
     asked = table.find("prompt", (chosen, rejected)) or table.find("messages", (chosen, rejected))
     made = table.roles("preference", chosen=chosen, rejected=rejected, prompt=asked)
     how = f"the prompt is in '{asked}'" if asked else "the prompt is what both begin with"
-    return Detected("preference", made, [f"Columns '{chosen}' and '{rejected}' hold the better and the worse answer; {how}."], 0.95)
+    return Detected("preference", made,
+                    [f"Columns '{chosen}' and '{rejected}' hold the better and the worse answer; {how}."], 0.95)
 
 
 def _find_rated(table: _Sample) -> Detected | None:
@@ -267,7 +279,9 @@ def _scale(values: list[Any]) -> tuple[float, float] | None:
         except (TypeError, ValueError):
             return None
     steps = set(numbers)
-    if any(isinstance(v, bool) for v in values) or steps <= {0.0, 1.0} or steps <= {-1.0, 1.0} or not 2 <= len(steps) <= 11:
+    if any(isinstance(v, bool) for v in values) or not 2 <= len(steps) <= 11:
+        return None
+    if steps <= {0.0, 1.0} or steps <= {-1.0, 1.0}:
         return None
     low, high = min(steps), max(steps)
     return (1.0, 5.0) if steps <= {1.0, 2.0, 3.0, 4.0, 5.0} else (low, high)
@@ -328,8 +342,10 @@ def _find_prompt_completion(table: _Sample) -> Detected | None:
 
 def _find_text(table: _Sample) -> Detected | None:
     if name := table.find("text"):
-        return Detected("text", {"text": name}, [f"Column '{name}' holds plain text."], 0.9 if len(table.names) == 1 else 0.7)
-    words = [n for n in table.names if table.values(n) and all(isinstance(v, str) and not _number(v) for v in table.values(n))]
+        return Detected("text", {"text": name}, [f"Column '{name}' holds plain text."],
+                        0.9 if len(table.names) == 1 else 0.7)
+    words = [n for n in table.names if table.values(n)
+             and all(isinstance(v, str) and not _number(v) for v in table.values(n))]
     if len(table.names) == 1 and words:
         return Detected("text", {"text": words[0]}, [f"The only column, '{words[0]}', holds text."], 0.5)
     return None
@@ -351,7 +367,8 @@ def _complete(found: Detected, table: _Sample) -> Detected:
         found.tags = [n for n in found.columns if n not in found.roles.values()]
         if found.scale:
             low, high = found.scale
-            found.evidence.append(f"Marks from {low:g} to {high:g}: above {(low + high) / 2:g} counts as good, below as bad.")
+            found.evidence.append(f"Marks from {low:g} to {high:g}: above {(low + high) / 2:g} counts as good, below "
+                                  "as bad.")
         else:
             goods = sum(mark(v) is True for v in values)
             found.evidence.append(f"{goods} of {len(values)} looked at are marked good.")

@@ -28,8 +28,10 @@ _KINDS = [(b"%PDF", "a PDF document", "Save its text as a .txt file."),
           (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it first."),
           (b"SQLite format 3", "a database", "Export the table as CSV."),
           (b"\x80\x04", "a Python pickle, which can run code when it is opened", "Save the rows as JSONL instead."),
-          (b"\x89PNG", "a picture", "Choose a file with rows of text."), (b"\xff\xd8\xff", "a picture", "Choose a file with rows of text."),
-          (b"\x7fELF", "a program", "Choose a file with rows of text."), (b"GGUF", "a model", "Choose a file with rows of text."),
+          (b"\x89PNG", "a picture", "Choose a file with rows of text."),
+          (b"\xff\xd8\xff", "a picture", "Choose a file with rows of text."),
+          (b"\x7fELF", "a program", "Choose a file with rows of text."),
+          (b"GGUF", "a model", "Choose a file with rows of text."),
           (b"ARROW1", "an Arrow file", "Save it as Parquet or JSONL.")]
 _HTML = re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|\?xml|svg)\b", re.I | re.S)
 
@@ -57,7 +59,8 @@ def check_file(path: Path) -> int:
         with path.open("rb"):
             return info.st_size
     except OSError as err:
-        raise refuse(f"{path.name} cannot be read: {err.strerror or err}.", "Check the path and its permissions.") from err
+        raise refuse(f"{path.name} cannot be read: {err.strerror or err}.",
+                     "Check the path and its permissions.") from err
     except ValueError as err:  # a NUL in the name
         raise refuse("That is not the name of a file.", "Check the path.") from err
 
@@ -97,12 +100,13 @@ def suffix_of(path: Path) -> str:
 
 
 def encoding_of(data: bytes, path: Path) -> str:
-    """``utf-8``, ``utf-8-sig``, ``utf-16`` or ``utf-32`` of the first bytes; Windows-1252 is mended byte by byte later.
+    """``utf-8``, ``utf-8-sig``, ``utf-16`` or ``utf-32`` of the first bytes; Windows-1252 is mended later.
 
     Raises:
         StudioError: binary data, or text in another encoding.
     """
-    for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"),
+                       (codecs.BOM_UTF32_BE, "utf-32"),
                        (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if data.startswith(mark):
             return name
@@ -116,7 +120,8 @@ def encoding_of(data: bytes, path: Path) -> str:
             return "utf-16-le"
         if even > len(sample) * 0.3 and odd < len(sample) * 0.05:
             return "utf-16-be"
-        raise refuse(f"{path.name} is a binary file, not text: it has NUL bytes.", "Choose JSON, JSONL, CSV, Parquet or text.")
+        raise refuse(f"{path.name} is a binary file, not text: it has NUL bytes.",
+                     "Choose JSON, JSONL, CSV, Parquet or text.")
     strange = sum(b < 32 and b not in b"\t\n\r\f\x1b" for b in data[:8192])
     if strange > len(data[:8192]) * 0.05:
         raise refuse(f"{path.name} is a binary file, not text.", "Choose JSON, JSONL, CSV, Parquet or text.")
@@ -233,5 +238,6 @@ def refuse_html(start: str, path: Path) -> None:
         StudioError: the text starts as HTML or XML does.
     """
     if _HTML.match(start[:4096]):
-        raise refuse(f"{path.name} is a web page, not data: probably the page about the file was saved instead of the file.",
+        raise refuse(f"{path.name} is a web page, not data: probably the page about the file was saved instead of the "
+                     "file.",
                      "Use the download link of the file itself ('raw' or 'resolve').")

@@ -1,4 +1,4 @@
-"""Files that are no data, broken, hostile or enormous: a refusal at the field that says what, why and what to do, or whole rows."""
+"""Files that are no data, broken, hostile or enormous: a refusal at their field with a reason, or whole rows."""
 
 from __future__ import annotations
 
@@ -78,8 +78,10 @@ BAD = {
     "number.json": (b"5\n", "has no rows"),
     "words.json": (b"[1, 2, 3]", "has no rows"),
     "columns.json": (b'{"prompt": ["a", "b"], "completion": ["c", "d"]}', "one object without a list of rows"),
-    "russian.csv": ("вопрос,ответ\n".encode("cp1251") + "Почему?,Потому что так надо.\n".encode("cp1251") * 20, "encoding"),
-    "japanese.jsonl": ((json.dumps({"text": "これは日本語の文章です。" * 5}, ensure_ascii=False) + "\n").encode("shift-jis") * 5, "encoding"),
+    "russian.csv": ("вопрос,ответ\n".encode("cp1251") + "Почему?,Потому что так надо.\n".encode("cp1251") * 20,
+                    "encoding"),
+    "japanese.jsonl": ((json.dumps({"text": "これは日本語の文章です。" * 5}, ensure_ascii=False) + "\n").encode("shift-jis") * 5,
+                       "encoding"),
     "photo.docx": (b"PK\x03\x04" + b"x" * 60, "Office document"),
     "data.yaml": (b"- prompt: a\n  completion: b\n", "'.yaml' are not read"),
     "bare-quote.csv": (b'prompt,completion\na,"' + b"b\n" * (MAX_ROW // 2 + 10), "never closed"),
@@ -123,7 +125,8 @@ def test_truncated_jsonl_keeps_its_whole_rows(tmp_path):
     path.write_text((LINE * 10)[:-20])
     rows = load_rows(path)
     assert list(rows) == [ROW] * 9 and rows.total == 10
-    assert rows.rejects["cut_line"] == {"count": 1, "message": "the file ends in the middle of the line", "examples": ["line 10"]}
+    assert rows.rejects["cut_line"] == {"count": 1, "message": "the file ends in the middle of the line",
+                                        "examples": ["line 10"]}
     assert {f["code"] for f in inspect(path)["findings"]} == {"cut_line", "duplicate"}
 
 
@@ -212,8 +215,10 @@ def test_a_link_in_a_circle(tmp_path):
     refused(tmp_path / "a.jsonl")
 
 
-@pytest.mark.parametrize("ref", ["../../etc/passwd", "/etc/passwd", "~/x.jsonl", "runs/../../secret.jsonl", "shipped:../../../etc/passwd",
-                                 "library:../../x", "hub:../../etc", "hub:a/b/../../c", "file:///etc/passwd", "x\ny", "a" * 5000, "", "."])
+@pytest.mark.parametrize("ref", ["../../etc/passwd", "/etc/passwd", "~/x.jsonl", "runs/../../secret.jsonl",
+                                 "shipped:../../../etc/passwd",
+                                 "library:../../x", "hub:../../etc", "hub:a/b/../../c", "file:///etc/passwd", "x\ny",
+                                 "a" * 5000, "", "."])
 def test_paths_on_a_space_stay_in_the_workspace(home, monkeypatch, ref):
     """A visitor of a shared studio reaches nothing outside it, by whatever way of writing it."""
     monkeypatch.setenv("SPACE_ID", "someone/studio")
@@ -226,8 +231,10 @@ def test_paths_on_a_space_stay_in_the_workspace(home, monkeypatch, ref):
 
 
 @pytest.mark.parametrize(("name", "data", "field"), [
-    ("empty.jsonl", b"", "dataset"), ("page.json", b"<html></html>", "dataset"), ("bin.jsonl", b"\x00\x01" * 50, "dataset"),
-    ("cut.json", json.dumps([ROW] * 30).encode()[:-30], "dataset"), ("wrong.csv", b"temperature,city\n12,Rome\n", "dataset"),
+    ("empty.jsonl", b"", "dataset"), ("page.json", b"<html></html>", "dataset"),
+                                                     ("bin.jsonl", b"\x00\x01" * 50, "dataset"),
+    ("cut.json", json.dumps([ROW] * 30).encode()[:-30], "dataset"),
+                                                     ("wrong.csv", b"temperature,city\n12,Rome\n", "dataset"),
     ("none-left.jsonl", b'{"prompt": "a", "completion": ""}\n' * 5, "dataset"),
     ("enc.csv", "вопрос,ответ\nПочему?,Потому что.\n".encode("cp1251"), "dataset"),
 ])
@@ -240,13 +247,15 @@ def test_refused_at_its_field_before_anything_starts(home, name, data, field):
         api.submit(values)
     assert caught.value.field == field
     assert api.runs() == [] or all(run["state"] == "none" for run in api.runs())
-    assert api.validate({"kind": "sft", "method": "lora", "dataset": "shipped:polite", "eval_dataset": name})["errors"].keys() == {"eval_dataset"}
+    assert api.validate({"kind": "sft", "method": "lora", "dataset": "shipped:polite",
+                         "eval_dataset": name})["errors"].keys() == {"eval_dataset"}
 
 
 def test_wrong_columns_are_refused_at_columns(home):
     (home / "x.csv").write_text("temperature,city\n12,Rome\n9,Oslo\n")
     values = {"kind": "sft", "method": "lora", "dataset": "x.csv"}
-    assert set(api.validate(values | {"columns": {"prompt": "town", "completion": "temperature"}})["errors"]) == {"columns"}
+    assert set(api.validate(values | {"columns": {"prompt": "town",
+                                                  "completion": "temperature"}})["errors"]) == {"columns"}
     assert api.validate(values | {"columns": {"prompt": "city", "completion": "temperature"}})["ok"]
 
 
@@ -278,7 +287,8 @@ def test_a_300_mb_file_is_streamed(tmp_path, name):
             out.write(joined * 1000)
         out.write(joined * 999 + ("]" if name.endswith("json") else ""))
     assert path.stat().st_size > 300e6
-    done = subprocess.run([sys.executable, "-c", MEASURE.format(root=str(ROOT), path=str(path))], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", MEASURE.format(root=str(ROOT), path=str(path))], capture_output=True,
+                          text=True, timeout=120)
     path.unlink()
     assert done.returncode == 0, done.stderr
     rows, counted, grown = map(int, done.stdout.split())

@@ -37,25 +37,29 @@ CASES = [
     ({"messages": [USER, BOT], "system_prompt": "Be brief."}, "messages",
      {"messages": [{"role": "system", "content": "Be brief."}, USER, BOT]}),
     ({"conversations": [HUMAN, GPT]}, "sharegpt", CHAT),
-    ({"conversations": [{"from": "user", "value": "Why?"}, {"from": "assistant", "value": "Because."}]}, "sharegpt", CHAT),
+    ({"conversations": [{"from": "user", "value": "Why?"}, {"from": "assistant", "value": "Because."}]}, "sharegpt",
+     CHAT),
     ({"conversations": [{"from": "system", "value": "Be brief."}, HUMAN, GPT]}, "sharegpt",
      {"messages": [{"role": "system", "content": "Be brief."}, USER, BOT]}),
     ({"conversations": [GPT, HUMAN, GPT]}, "sharegpt", CHAT),
     ({"id": "1", "data": ["Why?", "Because."]}, "sharegpt", CHAT),
     ({"conversations": [HUMAN, {"from": "function_call", "value": '{"name": "f", "arguments": {"a": 1}}'},
-                        {"from": "observation", "value": "7"}, GPT], "tools": json.dumps([TOOL["function"]])}, "sharegpt",
+                        {"from": "observation", "value": "7"}, GPT], "tools": json.dumps([TOOL["function"]])},
+     "sharegpt",
      {"messages": [USER, {"role": "assistant", "content": "",
                           "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]},
                    {"role": "tool", "content": "7"}, BOT], "tools": [TOOL]}),
     ({"instruction": "Why?", "input": "", "output": "Because."}, "alpaca", CHAT),
     ({"instruction": "Why?", "context": "It rains.", "response": "Because.", "category": "qa"}, "alpaca",
      {"messages": [{"role": "user", "content": "Why?\n\nIt rains."}, BOT]}),
-    ({"instruction": "Why?", "input": "", "output": "Because.", "system": "Be brief.", "history": [["Hi", "Hello"]]}, "alpaca",
+    ({"instruction": "Why?", "input": "", "output": "Because.", "system": "Be brief.", "history": [["Hi", "Hello"]]},
+     "alpaca",
      {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
                    {"role": "assistant", "content": "Hello"}, USER, BOT]}),
     ({"instruction": "Why?", "output": 4, "score": 4.5}, "alpaca",
      {"messages": [USER, {"role": "assistant", "content": "4"}]}),
-    ({"prompt": "Why?", "completion": " Because."}, "prompt_completion", {"prompt": "Why?", "completion": " Because."}),
+    ({"prompt": "Why?", "completion": " Because."}, "prompt_completion",
+     {"prompt": "Why?", "completion": " Because."}),
     ({"prompt": [USER], "completion": [BOT]}, "prompt_completion", {"prompt": [USER], "completion": [BOT]}),
     ({"question": "Why?", "answer": "Because.", "label": "history"}, "prompt_completion",
      {"prompt": "Why?", "completion": "Because."}),
@@ -68,19 +72,24 @@ CASES = [
     ({"verse": "Once."}, "text", {"text": "Once."}),
     ({"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, "preference",
      {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}),
-    ({"prompt": "Why?", "chosen": [USER, BOT], "rejected": [USER, BOT | {"content": "No."}], "score_chosen": 9.0}, "preference",
+    ({"prompt": "Why?", "chosen": [USER, BOT], "rejected": [USER, BOT | {"content": "No."}], "score_chosen": 9.0},
+     "preference",
      {"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "No."}]}),
-    ({"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}, "preference",
+    ({"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."},
+     "preference",
      {"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "No."}]}),
-    ({"chosen": "Why? Because.", "rejected": "Why? No."}, "preference", {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}),
+    ({"chosen": "Why? Because.", "rejected": "Why? No."}, "preference",
+     {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}),
     ({"conversations": [HUMAN], "chosen": GPT, "rejected": GPT | {"value": "No."}}, "preference",
      {"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "No."}]}),
     ({"prompt": "Why?", "completion": "Because.", "label": True}, "rated",
      {"prompt": "Why?", "completion": "Because.", "label": True}),
     ({"messages": [USER, BOT], "label": False}, "rated", {"prompt": [USER], "completion": [BOT], "label": False}),
-    ({"question": "Why?", "answer": "Because.", "contexts": ["It rains.", {"text": "Clouds."}], "mark": "👍", "comment": "Right.",
+    ({"question": "Why?", "answer": "Because.", "contexts": ["It rains.", {"text": "Clouds."}], "mark": "👍",
+      "comment": "Right.",
       "site": "park", "level": 2}, "rated",
-     {"prompt": "Why?", "completion": "Because.", "label": True, "contexts": ["It rains.", "Clouds."], "comment": "Right.",
+     {"prompt": "Why?", "completion": "Because.", "label": True, "contexts": ["It rains.", "Clouds."],
+      "comment": "Right.",
       "tags": {"site": "park", "level": 2}}),
 ]
 
@@ -122,13 +131,16 @@ U, A, S = ("user", "Why?"), ("assistant", "Because."), ("system", "Be brief.")
 
 
 @pytest.mark.parametrize(("row", "reason"), [
-    (chat(U), "no_answer"), ({"messages": []}, "no_messages"), ({"messages": None}, "no_messages"), ({}, "no_messages"),
+    (chat(U), "no_answer"), ({"messages": []}, "no_messages"), ({"messages": None}, "no_messages"),
+                                             ({}, "no_messages"),
     (chat(A), "assistant_first"), (chat(A, U), "assistant_first"), (chat(U, ("assistant", " ")), "empty_answer"),
-    (chat(U, ("assistant", None)), "not_text"), (chat(U, ("assistant", True)), "not_text"), (chat(("robot", "x"), A), "unknown_role"),
+    (chat(U, ("assistant", None)), "not_text"), (chat(U, ("assistant", True)), "not_text"),
+                                             (chat(("robot", "x"), A), "unknown_role"),
     (chat(U, A, S), "late_system"), (chat(U, S, A), "late_system"), (chat(("user", ""), A), "empty_prompt"),
     (chat(U, ("tool", "7"), A), "tool_order"), ({"messages": ["Why?", 3]}, "not_text"),
     ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}, BOT]}, "not_text"),
-    ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{no"}}]}]},
+    ({"messages": [USER, {"role": "assistant", "content": None,
+                          "tool_calls": [{"function": {"name": "f", "arguments": "{no"}}]}]},
      "bad_tool_call"),
 ])
 def test_rows_that_cannot_be_used(row, reason):
@@ -137,7 +149,8 @@ def test_rows_that_cannot_be_used(row, reason):
 
 
 @pytest.mark.parametrize(("row", "code", "roles"), [
-    (chat(A, U, A), "assistant_first", "ua"), (chat(U, U, A), "user_twice", "ua"), (chat(U, A, U), "unanswered_end", "ua"),
+    (chat(A, U, A), "assistant_first", "ua"), (chat(U, U, A), "user_twice", "ua"),
+                                                    (chat(U, A, U), "unanswered_end", "ua"),
     (chat(("user", 5), A), "number", "ua"), (chat(S, U, A, A), "user_twice", "sua"),
 ])
 def test_rows_that_are_mended(row, code, roles):
@@ -148,7 +161,8 @@ def test_rows_that_are_mended(row, code, roles):
 
 
 @pytest.mark.parametrize(("value", "good"), [
-    ("good", True), ("Bad", False), (1, True), (0, False), (-1, False), ("thumbs up", True), ("👎", False), (True, True), (1.0, True),
+    ("good", True), ("Bad", False), (1, True), (0, False), (-1, False), ("thumbs up", True), ("👎", False),
+                                             (True, True), (1.0, True),
     ("maybe", None),
 ])
 def test_marks(value, good):
@@ -190,7 +204,8 @@ def test_columns_chosen_by_the_person():
 
 
 @pytest.mark.parametrize(("columns", "said"), [
-    ({"prompt": "qestion"}, "no column 'qestion'"), ({"boss": "question"}, "not a role"), ({"system": "question"}, "do not make a format"),
+    ({"prompt": "qestion"}, "no column 'qestion'"), ({"boss": "question"}, "not a role"),
+                                               ({"system": "question"}, "do not make a format"),
     ({"messages": "question"}, "holds no conversations"),
 ])
 def test_wrong_columns_are_refused_at_their_field(columns, said):
@@ -247,12 +262,14 @@ def test_hostile_text_is_data_and_flagged(tmp_path):
 
 # --- properties
 
-words = st.text(string.ascii_letters + string.digits + " .,!?\n'\"{}[]<>éß漢😀\u2028", min_size=1, max_size=60).filter(lambda t: t.strip())
-# A text that looks like JSON is parsed as such only where a conversation is expected, so any text may stand in a message.
+words = st.text(string.ascii_letters + string.digits + " .,!?\n'\"{}[]<>éß漢😀\u2028", min_size=1,
+                max_size=60).filter(lambda t: t.strip())
+# Text that looks like JSON is parsed only where a conversation is expected: any text may stand in a message.
 pairs = st.tuples(words, words)
 chats = st.builds(
     lambda system, turns: {"messages": ([{"role": "system", "content": system}] if system else [])
-                           + [m for q, a in turns for m in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]},
+                           + [m for q, a in turns
+                              for m in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]},
     st.none() | words, st.lists(pairs, min_size=1, max_size=4))
 completions = st.builds(lambda p: {"prompt": p[0], "completion": p[1]}, pairs)
 texts = st.builds(lambda t: {"text": t}, words)
@@ -308,7 +325,8 @@ def test_a_format_that_cannot_hold_a_row_refuses():
 
 junk = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-                        st.sampled_from(["role", "content", "from", "value", "tool_calls", "name", "function", "arguments", "x"]), inner,
+                        st.sampled_from(["role", "content", "from", "value", "tool_calls", "name", "function",
+                                         "arguments", "x"]), inner,
                         max_size=4), max_leaves=20)
 COLUMNS = sorted({column for row, _, _ in CASES for column in row})
 
@@ -347,7 +365,8 @@ def test_split_takes_its_share_whatever_the_order():
     back = split(rows[::-1], 0.1, 7)[1]
     assert {r["text"] for r in back} == {r["text"] for r in held}
     assert {r["text"] for r in split(rows, 0.1, 8)[1]} != {r["text"] for r in held}, "the seed matters"
-    assert [r["text"] for r in train] == sorted((r["text"] for r in train), key=lambda t: int(t.split()[1])), "order kept"
+    assert [r["text"] for r in train] == sorted((r["text"] for r in train),
+                                                key=lambda t: int(t.split()[1])), "order kept"
 
 
 def test_zero_rows_left_is_refused_and_says_why(tmp_path):

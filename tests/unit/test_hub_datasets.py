@@ -1,4 +1,4 @@
-"""Hub datasets without the Hub: the worker's reader on a local folder, the page's first look on a stand-in of the viewer."""
+"""Hub datasets without the Hub: the worker's reader on a folder, the page's first look on a stand-in viewer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def viewer(monkeypatch):
     """A stand-in of the Hub's dataset viewer; answers by path, and remembers what it was asked."""
     asked = []
     answers = {
-        "/splits": {"splits": [{"config": "main", "split": "test"}, {"config": "main", "split": "train"}, {"config": "socratic", "split": "train"}]},
+        "/splits": {"splits": [{"config": "main", "split": "test"}, {"config": "main", "split": "train"},
+                               {"config": "socratic", "split": "train"}]},
         "/first-rows": {"rows": [{"row_idx": i, "row": row} for i, row in enumerate(ROWS)]},
         "/size": {"size": {"split": {"num_rows": 7473}}},
     }
@@ -103,7 +104,8 @@ def test_config_and_split_are_chosen_behind_the_hash(home, viewer):
     assert "socratic/train" in caught.value.hint
 
 
-@pytest.mark.parametrize(("ref", "said"), [("hub:someone/nothing", "no dataset"), ("hub:someone/broken", "cannot show"),
+@pytest.mark.parametrize(("ref", "said"),
+                         [("hub:someone/nothing", "no dataset"), ("hub:someone/broken", "cannot show"),
                                            ("hub:///x", "not a Hub id")])
 def test_refusals(home, viewer, ref, said):
     with pytest.raises(StudioError, match=said) as caught:

@@ -15,7 +15,8 @@ from studio.datasets import readers, sniff
 from studio.datasets.readers import open_rows
 from studio.errors import StudioError
 
-ROWS = [{"prompt": "Où est le café ?", "completion": "Là-bas, à l'hôtel."}, {"prompt": "Why?", "completion": 'He said "so".\nTwice.'},
+ROWS = [{"prompt": "Où est le café ?", "completion": "Là-bas, à l'hôtel."},
+        {"prompt": "Why?", "completion": 'He said "so".\nTwice.'},
         {"prompt": "漢字?", "completion": "😀"}]
 WEST = ROWS[:2]
 
@@ -35,7 +36,8 @@ def lines(rows):
 LAYOUTS = {
     "array.json": (json.dumps(ROWS, ensure_ascii=False), "json"),
     "indented.json": (json.dumps(ROWS, indent=4), "json"),
-    "wrapped.json": (json.dumps({"version": "1.0", "info": {"a": [1, 2]}, "data": ROWS, "end": True}, ensure_ascii=False), "json"),
+    "wrapped.json": (json.dumps({"version": "1.0", "info": {"a": [1, 2]}, "data": ROWS, "end": True},
+                                ensure_ascii=False), "json"),
     "wrapped-indented.json": (json.dumps({"version": "1.0", "data": ROWS}, indent=1), "json"),
     "comma-at-end.json": (json.dumps(ROWS)[:-1] + ",\n]", "json"),
     "lines.jsonl": (lines(ROWS), "jsonl"),
@@ -66,13 +68,15 @@ def test_layouts(tmp_path, name, packed):
 
 
 @pytest.mark.parametrize("name", ["array.json", "lines.jsonl", "comma.csv"])
-@pytest.mark.parametrize(("encoding", "seen"), [("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("utf-16-le", "utf-16-le"),
+@pytest.mark.parametrize(("encoding", "seen"),
+                         [("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("utf-16-le", "utf-16-le"),
                                                 ("utf-16-be", "utf-16-be"), ("utf-32", "utf-32")])
 def test_encodings(tmp_path, name, encoding, seen):
     path = tmp_path / name
     text = LAYOUTS[name][0]
     if "le" in encoding or "be" in encoding:  # without a mark it can only be told from mostly Western text
-        text = {"array.json": json.dumps(WEST, ensure_ascii=False), "lines.jsonl": lines(WEST), "comma.csv": table(WEST)}[name]
+        text = {"array.json": json.dumps(WEST, ensure_ascii=False), "lines.jsonl": lines(WEST),
+                "comma.csv": table(WEST)}[name]
     path.write_bytes(text.encode(encoding))
     reader = open_rows(path)
     assert list(reader) == (WEST if text != LAYOUTS[name][0] else ROWS)
@@ -98,7 +102,8 @@ def test_parquet(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "é"}], "n": i} for i in range(700)]
+    rows = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "é"}], "n": i}
+            for i in range(700)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     reader = open_rows(tmp_path / "x.parquet")
     assert reader.count() == 700 and list(reader) == rows and reader.consumed == reader.size
@@ -113,7 +118,8 @@ def test_plain_text_is_one_row_a_paragraph(tmp_path):
 def test_markdown_keeps_headings_with_their_text_and_code_whole(tmp_path):
     path = tmp_path / "x.md"
     path.write_text("# Title\n\n## Part\n\nText.\n\n```py\na = 1\n\nb = 2\n```\n\nEnd.\n\n# Last\n")
-    assert [r["text"] for r in open_rows(path)] == ["# Title\n\n## Part\n\nText.", "```py\na = 1\n\nb = 2\n```", "End.", "# Last"]
+    assert [r["text"] for r in open_rows(path)] == ["# Title\n\n## Part\n\nText.", "```py\na = 1\n\nb = 2\n```",
+                                                    "End.", "# Last"]
 
 
 def test_rows_that_are_no_objects(tmp_path):
@@ -152,25 +158,30 @@ def test_number_at_the_edge_of_the_window(tmp_path, monkeypatch):
         assert list(open_rows(path)) == rows
 
 
-plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"), max_size=30),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)
+plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+                     | st.text(st.characters(codec="utf-8"), max_size=30),
+                     lambda inner: st.lists(inner, max_size=3)
+                     | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)
 objects = st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), plain, min_size=1, max_size=4)
 
 
 @settings(max_examples=80, deadline=None)
-@given(rows=st.lists(objects, min_size=2, max_size=6), ascii=st.booleans(), indent=st.sampled_from([None, 1]), size=st.integers(1, 40))
+@given(rows=st.lists(objects, min_size=2, max_size=6), ascii=st.booleans(), indent=st.sampled_from([None, 1]),
+       size=st.integers(1, 40))
 def test_any_json_rows_come_back(tmp_path_factory, rows, ascii, indent, size):
     folder = tmp_path_factory.mktemp("rows")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sniff, "CHUNK", size)
         (folder / "x.json").write_text(json.dumps(rows, ensure_ascii=ascii, indent=indent), encoding="utf-8")
         assert list(open_rows(folder / "x.json")) == rows
-        (folder / "x.jsonl").write_text("".join(json.dumps(r, ensure_ascii=ascii) + "\n" for r in rows), encoding="utf-8")
+        (folder / "x.jsonl").write_text("".join(json.dumps(r, ensure_ascii=ascii) + "\n" for r in rows),
+                                        encoding="utf-8")
         assert list(open_rows(folder / "x.jsonl")) == rows
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(*[st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.just("\n"), min_size=1, max_size=20)] * 2),
+@given(st.lists(st.tuples(*[st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.just("\n"),
+                                    min_size=1, max_size=20)] * 2),
                 min_size=1, max_size=5))
 def test_any_csv_rows_come_back(tmp_path_factory, cells):
     path = tmp_path_factory.mktemp("rows") / "x.csv"
@@ -180,7 +191,8 @@ def test_any_csv_rows_come_back(tmp_path_factory, cells):
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.binary(min_size=1, max_size=400), name=st.sampled_from(["x.json", "x.jsonl", "x.csv", "x.txt", "x.parquet", "x.json.gz"]))
+@given(data=st.binary(min_size=1, max_size=400),
+       name=st.sampled_from(["x.json", "x.jsonl", "x.csv", "x.txt", "x.parquet", "x.json.gz"]))
 def test_any_bytes_give_rows_or_a_refusal(tmp_path_factory, data, name):
     path = tmp_path_factory.mktemp("bytes") / name
     path.write_bytes(data)
