@@ -5,7 +5,7 @@ Labels are made as TRL makes them (``SFTTrainer._prepare_dataset``): ``-100`` wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -223,11 +223,10 @@ def read(recipe: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
     """
     from studio.datasets import formats
 
-    found = formats.load_rows(recipe.dataset, recipe.columns)
-    rows = list(found)
+    rows, found = _rows(recipe.dataset, recipe.columns)
     if recipe.eval_dataset:
         try:
-            return rows, list(formats.load_rows(recipe.eval_dataset, recipe.columns)), found
+            return rows, _rows(recipe.eval_dataset, recipe.columns)[0], found
         except StudioError as err:
             raise StudioError(err.message, err.hint, "eval_dataset") from err
     train, held = formats.split(rows, recipe.eval_share, recipe.seed)
@@ -251,6 +250,43 @@ def check(recipe: Any) -> None:
             raise StudioError(err.message, err.hint, "eval_dataset") from err
     if recipe.report_to != "none":
         extras.require(recipe.report_to, "report_to")
+
+
+def _rows(ref: str, columns: dict[str, str]) -> tuple[list[dict[str, Any]], Any]:
+    from studio.datasets import formats
+
+    found = formats.load_rows(ref, columns)
+    texts = _texts_beside_chats(found)
+    return list(found) + texts, found
+
+
+class _Part:
+    """The rows of a reader for which ``chosen`` says yes."""
+
+    def __init__(self, source: Any, chosen: Callable[[dict[str, Any]], bool], bad: Any, examples: Any):
+        self.source, self.chosen, self.bad, self.examples = source, chosen, bad, examples
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (row for row in self.source if self.chosen(row))
+
+
+def _texts_beside_chats(found: Any) -> list[dict[str, Any]]:
+    """The plain texts of a file that mixes them with chats, as a corpus does; ``found`` keeps the chats."""
+    from studio.datasets import formats
+
+    column = found.detected.roles.get("messages")
+    if found.detected.format != "messages" or "text" not in found.detected.columns or column == "text":
+        return []
+
+    def plain(row: dict[str, Any]) -> bool:
+        return not row.get(column) and isinstance(row.get("text"), str)
+
+    whole = found.source
+    found.source = _Part(whole, lambda row: not plain(row), whole.bad, whole.examples)
+    try:
+        return list(formats.Rows(_Part(whole, plain, {}, {}), formats.Detected("text", {"text": "text"})))
+    except StudioError:  # every one of them is empty
+        return []
 
 
 def tell(found: Any, warn: Any, log: Any) -> None:
