@@ -93,7 +93,8 @@ FAMILIES: dict[str, Registry] = _families()
 def load_plugins() -> None:
     """Call every ``module:function`` of ``ATELIER_PLUGINS`` (comma separated) with ``FAMILIES``.
 
-    This is how a method outside the project is added without touching it: the function calls ``families["sft"].add(...)``.
+    This is how a method outside the project is added without touching it: the function calls
+    ``families["sft"].add(...)``.
     Calling it again changes nothing.
 
     Raises:

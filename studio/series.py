@@ -1,7 +1,7 @@
 """What a chart needs of a run, incrementally: each event is parsed once per process, however many tabs watch.
 
-The first snapshot of a long run is downsampled to the extremes of equal buckets, so that no spike is lost; later ones hold what is
-new. NaN and infinity are the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``, because JSON has no such numbers.
+The first snapshot of a long run is downsampled to the extremes of equal buckets, so that no spike is lost; later ones
+hold what is new. NaN and infinity are the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``, because JSON has no such numbers.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class _Series:
 
 
 def downsample(values: Any, first: int, max_points: int) -> list[int]:
-    """Indices from ``first`` on, at most about ``max_points``: the first, the last, and of each of equal buckets the lowest,
-    the highest and the first that is not a finite number."""
+    """Indices from ``first`` on, at most about ``max_points``: the first, the last, and of each of equal buckets the
+    lowest, the highest and the first that is not a finite number."""
     count = len(values) - first
     if count <= max_points:
         return list(range(first, len(values)))

@@ -109,7 +109,8 @@ def read(path: str | Path, cursor: int = 0, limit_bytes: int = 1 << 20) -> tuple
     return [event for _, event in found], cursor
 
 
-def scan(path: str | Path, cursor: int = 0, limit_bytes: int = 1 << 20) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+def scan(path: str | Path, cursor: int = 0,
+         limit_bytes: int = 1 << 20) -> tuple[list[tuple[int, dict[str, Any]]], int]:
     """As :func:`read`, with each event the byte behind its line: the cursor of somebody who has seen it."""
     try:
         with open(path, "rb") as file:

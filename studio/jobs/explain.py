@@ -56,8 +56,8 @@ def died(code: int | None, number: int | None, last_line: str = "") -> Explanati
             name = signal.Signals(number).name
         except ValueError:
             name = "unknown"
-        hint = {signal.SIGKILL: "Often the machine ran out of memory: use a smaller batch, a shorter length or a smaller "
-                                "model. Press Resume to go on from the last checkpoint.",
+        hint = {signal.SIGKILL: "Often the machine ran out of memory: use a smaller batch, a shorter length or a "
+                                "smaller model. Press Resume to go on from the last checkpoint.",
                 signal.SIGBUS: "Often a full disk or a truncated model file. Free some space, then press Resume.",
                 signal.SIGILL: "A library uses instructions that this processor does not have."}.get(
                     number, "A library crashed. See the log of the run; Resume goes on from the last checkpoint.")
@@ -86,8 +86,8 @@ def _known(err: BaseException) -> Explanation | None:
     low = text.lower()
     if name == "OutOfMemoryError" or "cuda out of memory" in low or "cublas_status_alloc_failed" in low:
         return Explanation("The GPU ran out of memory.",
-                           "Lower the batch size and raise gradient accumulation by as much, shorten the maximum length, "
-                           "or use LoRA.", "per_device_train_batch_size")
+                           "Lower the batch size and raise gradient accumulation by as much, shorten the maximum "
+                           "length, or use LoRA.", "per_device_train_batch_size")
     if isinstance(err, MemoryError) or "can't allocate memory" in low or "defaultcpuallocator" in low:
         return Explanation("The machine ran out of memory.",
                            "Lower the batch size, shorten the maximum length, or use a smaller model.",
@@ -125,5 +125,6 @@ def _missing(module: str) -> Explanation:
     package = module.partition(".")[0]
     reason = f"A Python package is missing: {package}."
     if package in EXTRAS:
-        return Explanation(reason, f"Install the optional part {EXTRAS[package].title} from the page, then press Resume.")
+        return Explanation(reason, f"Install the optional part {EXTRAS[package].title} from the page, "
+                                   "then press Resume.")
     return Explanation(reason, f"Install it into the studio's environment ({sys.prefix}), then press Resume.")

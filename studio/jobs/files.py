@@ -1,7 +1,9 @@
-"""Small JSON files that other processes read while we write them."""
+"""Small files that other processes read while we write them, and locks that end with their holder."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -33,3 +35,15 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def lock(fd: int, shared: bool = False) -> bool:
+    """Take the lock of an open file without waiting; False if another process holds it.
+
+    A file system without locks (some network mounts) counts as free: there it protects nobody.
+    """
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as err:
+        return err.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True

@@ -1,14 +1,13 @@
 """The guardian: one light process a run, in a session of its own, that outlives the studio.
 
-It starts the worker, beats ``heartbeat``, passes a stop on and escalates when it is not heeded, writes the worker's true
-exit to ``exit.json``, and then moves the queue on once, so that the next run starts with no studio open.
+It starts the worker, beats ``heartbeat``, passes a stop on and escalates when it is not heeded, writes the worker's
+true exit to ``exit.json``, and then moves the queue on once, so that the next run starts with no studio open.
 Nothing here may fail because the disk is full: what cannot be written is left out, the worker goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import select
@@ -22,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from studio import settings
-from studio.jobs import events, process
+from studio.jobs import events, files, process
 from studio.jobs.files import write_json
 from studio.jobs.model import ACTIVE, IllegalTransition
 from studio.jobs.worker import RESERVE
@@ -172,6 +171,8 @@ class Guardian:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         record = {"code": code, "signal": number, "ended": time.time()}
+        if self._stop_at is not None and number == signal.SIGTERM:
+            self._killed = "Stopped before it began to work."  # it was still importing, so the signal ended it
         if self._killed:
             record["killed"] = self._killed
         for _ in range(2):
@@ -210,14 +211,11 @@ def guard(run_id: str, start: Start) -> int:
 def _locked(lock: int) -> bool:
     """Take the lock, with a little patience for the guardian of the attempt before, which is just leaving."""
     deadline = time.monotonic() + 3
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+    while not files.lock(lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def advance() -> None:
@@ -237,7 +235,10 @@ def log_to_file() -> None:
 
 
 def _spawn_worker(own: list[int]) -> int:
-    """Start a fresh worker process; its output goes straight into ``worker.log``, through no pipe. The descriptors ``own`` close on exec."""
+    """Start a fresh worker process; its output goes straight into ``worker.log``, through no pipe.
+
+    The guardian's descriptors ``own`` close on exec by themselves.
+    """
     with open(os.path.join(os.environ["ATELIER_RUN_DIR"], "worker.log"), "ab") as log:
         worker = subprocess.Popen([sys.executable, "-m", "studio.jobs.worker"], stdin=subprocess.DEVNULL, stdout=log,
                                   stderr=subprocess.STDOUT, process_group=0, cwd=os.environ["ATELIER_RUN_DIR"])

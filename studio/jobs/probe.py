@@ -1,7 +1,7 @@
-"""Calls that need the heavy libraries but are no jobs (a token preview, a look into a model): in a process of their own.
+"""Calls that need the heavy libraries but are no jobs (a token preview, say), in a process of their own.
 
-The studio's page process never imports torch; it asks here. Forked from the warm process when there is one, else a fresh
-``python -m studio.jobs.probe``. Arguments and result are JSON.
+The studio's page process never imports torch; it asks here. Forked from the warm process when there is one, else a
+fresh ``python -m studio.jobs.probe``. Arguments and result are JSON.
 """
 
 from __future__ import annotations

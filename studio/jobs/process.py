@@ -21,7 +21,7 @@ def started(pid: int | None = None) -> float:
 
 
 def alive(pid: int | None, began: float | None) -> bool:
-    """True if the process that had ``pid`` at ``began`` still runs. A zombie is dead; so is another one's reused pid."""
+    """True if the process that had ``pid`` at ``began`` still runs. A zombie is dead, a reused pid is another's."""
     if not pid or not began:
         return False
     try:

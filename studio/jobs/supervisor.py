@@ -1,13 +1,12 @@
 """The supervisor: starts queued runs on the slots there are, and keeps the queue true to what the disk says.
 
-Any number of them may work on one workspace (studios, command lines, guardians that just ended): a run is claimed in one
-transaction and closed once. None of them holds anything that a run needs, so they may die at any time.
+Any number of them may work on one workspace (studios, command lines, guardians that just ended): a run is claimed in
+one transaction and closed once. None of them holds anything that a run needs, so they may die at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -25,7 +24,7 @@ from studio.errors import StudioError
 from studio.hardware import cores
 from studio.jobs import events, process, store, zygote
 from studio.jobs.explain import died
-from studio.jobs.files import read_json
+from studio.jobs.files import lock, read_json
 from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, State
 from studio.jobs.worker import EXIT_DISK_FULL
 
@@ -220,14 +219,15 @@ def reconcile(run: dict[str, Any]) -> None:
         _close_by_exit(run, folder, ended)
         return
     guardian = read_json(folder / "guardian.json") or {}
-    if process.alive(guardian.get("pid"), guardian.get("started")):
-        if run["state"] == State.STARTING:
+    # The lock is asked too: start times shift when a clock is set, and a full disk may have kept the file from us.
+    if process.alive(guardian.get("pid"), guardian.get("started")) or _locked(folder):
+        if run["state"] == State.STARTING and guardian:
             with contextlib.suppress(ValueError):
                 if store.move(run["id"], State.RUNNING, pid=guardian["pid"], pid_started=guardian["started"]):
                     events.append(folder / "events.jsonl", "state", state=State.RUNNING)
         return
-    if not guardian and (time.time() - (run["started"] or 0) < START_LIMIT or _locked(folder)):
-        return  # just claimed, its guardian is on the way; or one that could not write its file holds the lock
+    if not guardian and time.time() - (run["started"] or 0) < START_LIMIT:
+        return  # just claimed, its guardian is on the way
     if (ended := read_json(folder / "exit.json")) is not None:  # it ended between the two looks
         _close_by_exit(run, folder, ended)
         return
@@ -236,13 +236,10 @@ def reconcile(run: dict[str, Any]) -> None:
 
 def _locked(folder: Path) -> bool:
     try:
-        with open(folder / "guardian.lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
+        with open(folder / "guardian.lock") as file:
+            return not lock(file.fileno(), shared=True)
     except OSError:
-        return True
+        return False
 
 
 def _close_by_exit(run: dict[str, Any], folder: Path, ended: dict[str, Any]) -> None:

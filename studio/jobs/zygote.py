@@ -1,7 +1,7 @@
 """The warm process: it has the training libraries imported and forks a guardian with its worker in milliseconds.
 
-Importing them takes five to ten seconds, and a person who pressed Start is waiting. One such process serves a workspace;
-it belongs to the studio that started it and ends with it, the guardians that it forked do not. It never runs a torch
+Importing them takes five to ten seconds, and a person who pressed Start is waiting. One such process serves a
+workspace; it belongs to the studio that started it and ends with it, the guardians that it forked do not. It never runs a torch
 operation, so its children may choose their own threads. Whatever goes wrong here, jobs start cold and do the same.
 
     python -m studio.jobs.zygote        (by Keeper, never by hand)
@@ -10,7 +10,6 @@ operation, so its children may choose their own threads. Whatever goes wrong her
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import hashlib
 import importlib
@@ -32,7 +31,7 @@ from typing import Any, NoReturn
 from studio import settings
 from studio.hardware import free_memory
 from studio.jobs import process
-from studio.jobs.files import read_json, write_json
+from studio.jobs.files import lock, read_json, write_json
 
 NEEDED_MEMORY = 3 << 30  # bytes that must be free before libraries are imported on the mere hope of a job
 PRELOAD_LIMIT = 40.0  # seconds; a job that arrives while the libraries load waits for them at most this long
@@ -325,14 +324,12 @@ def preload() -> None:
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    with open(settings.home() / "zygote.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with open(settings.home() / "zygote.lock", "w") as held:
+        if not lock(held.fileno()):
             return 0  # the workspace has one
         if old := read_json(_record()):
             shutil.rmtree(Path(old.get("socket", "/nonexistent/s")).parent, ignore_errors=True)
-        zygote = Zygote(lock.fileno())
+        zygote = Zygote(held.fileno())
         try:
             zygote.introduce(ready=False)
             began = time.monotonic()

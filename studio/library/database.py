@@ -1,7 +1,7 @@
 """One SQLite file for the workspace, shared by every UI, CLI and guardian process.
 
-``reading()`` and ``writing()`` give a SQLAlchemy connection. A write transaction takes SQLite's write lock at its start
-(``BEGIN IMMEDIATE``), so what it reads stays true until it commits, also across processes. Connections are not kept:
+``reading()`` and ``writing()`` give a SQLAlchemy connection. A write transaction takes SQLite's write lock at its
+start (``BEGIN IMMEDIATE``), so what it reads stays true until it commits, also across processes. Connections are not kept:
 processes fork here, and a SQLite handle must not cross a fork.
 """
 
@@ -68,7 +68,7 @@ def engine() -> Engine:
         except (DatabaseError, sqlite3.DatabaseError) as err:
             reason = getattr(err, "orig", None) or err
             raise StudioError(f"The workspace database {path} cannot be used: {reason}.",
-                              "Free disk space or fix its rights; if it is damaged, move it away and start again.") from err
+                              "Free disk space or fix its rights; if it is damaged, move it away.") from err
         _engines[key] = made
         return made
 

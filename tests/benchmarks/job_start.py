@@ -1,7 +1,7 @@
 """From the press on Start to the worker's first word and to the first loss, with the warm process and without it.
 
-The recipe is the default LoRA fine-tuning of the starter. Each is measured ``ROUNDS`` times in one temporary workspace,
-the fastest and the median are shown: another process on the machine only ever adds time.
+The recipe is the default LoRA fine-tuning of the starter. Each is measured ``ROUNDS`` times in one temporary
+workspace, the fastest and the median are shown: another process on the machine only ever adds time.
 """
 
 from __future__ import annotations

@@ -93,6 +93,18 @@ class Fake(Method):
         return {}
 
     @staticmethod
+    def _torch(recipe: FakeRecipe, ctx: Context) -> dict[str, Any]:
+        """Forward and backward on threads of this process; they hang if the parent used its own before the fork."""
+        imported = "torch" in sys.modules
+        import torch
+
+        a = torch.ones(512, 512, requires_grad=True)
+        total = (a @ torch.ones(512, 512)).sum()
+        total.backward()
+        return {"imported": imported, "threads": torch.get_num_threads(), "sum": float(total),
+                "grad": float(a.grad[0, 0])}
+
+    @staticmethod
     def _full(recipe: FakeRecipe, ctx: Context) -> None:
         """A disk that is full from the second checkpoint on, as the kernel says it to this process."""
         import resource

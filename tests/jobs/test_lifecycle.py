@@ -87,6 +87,14 @@ def test_a_stop_that_is_not_heeded_escalates_and_takes_the_children(jobs, monkey
     jobs.until(lambda: not _lives(child), "the worker's child is gone")
 
 
+def test_a_stop_while_the_worker_is_still_importing_is_a_stop(jobs):
+    run = jobs.submit("wait")
+    jobs.until(lambda: jobs.json(run, "guardian.json"), "guardian", tick=True)
+    stop(run)
+    row = jobs.over(run)
+    assert row["state"] == "stopped" and row["reason"].startswith("Stopped")
+
+
 def test_stop_now_does_not_wait(jobs, monkeypatch):
     monkeypatch.setenv("ATELIER_STOP_GRACE", "60")
     run = jobs.submit("stubborn")

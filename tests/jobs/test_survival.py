@@ -152,6 +152,17 @@ def test_a_reused_pid_is_not_believed(jobs):
         stranger.wait()
 
 
+def test_a_clock_that_was_set_does_not_lose_a_living_run(jobs):
+    run = jobs.submit("wait")
+    pids = jobs.speaking(run)
+    shifted = pids | {"started": pids["started"] + 3600, "worker_started": pids["worker_started"] + 3600}
+    (jobs.dir(run) / "guardian.json").write_text(json.dumps(shifted))
+    Supervisor(warm=False).tick()
+    assert store.get(run)["state"] == "running"
+    stop(run)  # its guardian cannot be signalled now, it finds the stop file
+    assert jobs.over(run)["state"] == "stopped"
+
+
 def test_a_claimed_run_that_never_began_is_lost_after_a_while(jobs, monkeypatch):
     run = jobs.submit()
     store.claim(1)  # and the claimer dies here

@@ -119,6 +119,22 @@ def test_other_import_time_settings_mean_a_cold_start(jobs, warm, monkeypatch):
     jobs.over(run)
 
 
+def test_a_forked_worker_computes_with_its_own_threads(jobs, monkeypatch):
+    monkeypatch.setenv("ATELIER_PRELOAD", "torch")
+    monkeypatch.setenv("ATELIER_THREADS", "2")
+    supervisor = Supervisor(warm=True)
+    supervisor.start()
+    try:
+        jobs.until(zygote.ready, "the warm process", timeout=60)
+        run = jobs.submit("torch")
+        supervisor.wake()
+        row = jobs.over(run, tick=False, timeout=60)
+    finally:
+        supervisor.stop()
+    assert row["state"] == "succeeded", row["reason"]
+    assert row["summary"] == {"imported": True, "threads": 2, "sum": 512.0 ** 3, "grad": 512.0}
+
+
 def test_it_is_not_started_where_memory_is_short(jobs, monkeypatch):
     monkeypatch.setattr(zygote, "NEEDED_MEMORY", 1 << 60)
     keeper = zygote.Keeper()

@@ -73,4 +73,5 @@ def test_a_cycle_of_causes_ends():
 def test_signals_are_named():
     assert "signal 9 (SIGKILL)" in died(None, 9).reason and "memory" in died(None, 9).hint
     assert "signal 11 (SIGSEGV)" in died(None, 11).reason
-    assert "exit code 3" in died(3, None, "ImportError: x").reason and "ImportError: x" in died(3, None, "ImportError: x").reason
+    said = died(3, None, "ImportError: x").reason
+    assert "exit code 3" in said and "ImportError: x" in said
