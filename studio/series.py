@@ -1,7 +1,8 @@
 """What a chart needs of a run, incrementally: each event is parsed once per process, however many tabs watch.
 
 The first snapshot of a long run is downsampled to the extremes of equal buckets, so that no spike is lost; later ones
-hold what is new. NaN and infinity are the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``, because JSON has no such numbers.
+hold what is new. NaN and infinity are the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``, because JSON has no
+such numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The warm process: it has the training libraries imported and forks a guardian with its worker in milliseconds.
 
 Importing them takes five to ten seconds, and a person who pressed Start is waiting. One such process serves a
-workspace; it belongs to the studio that started it and ends with it, the guardians that it forked do not. It never runs a torch
-operation, so its children may choose their own threads. Whatever goes wrong here, jobs start cold and do the same.
+workspace; it belongs to the studio that started it and ends with it, the guardians that it forked do not. It never runs
+a torch operation, so its children may choose their own threads. Whatever goes wrong here, jobs start cold and do the same.
 
     python -m studio.jobs.zygote        (by Keeper, never by hand)
 """
