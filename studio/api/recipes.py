@@ -91,7 +91,7 @@ def script(values: dict[str, Any]) -> str:
 def presets(kind: str) -> list[dict[str, Any]]:
     """Ready recipes of a family: ``{name, title, for_whom, values}``.
 
-    A preset is a recipe file whose first comments are ``# title: ...`` and ``# for: ...``.
+    A preset is a recipe file: its first comment line is the title, the one that begins with ``For:`` says for whom it is.
 
     Raises:
         StudioError: unknown kind.
@@ -106,11 +106,12 @@ def presets(kind: str) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=256)
 def _preset(path: Path, stamp: int) -> tuple[str, str, dict[str, Any]]:
-    words = {"title": path.stem, "for": ""}
+    title, for_whom = "", ""
     for line in path.read_text("utf-8").splitlines():
         if not line.startswith("#"):
             break
-        key, colon, text = line.lstrip("# ").partition(":")
-        if colon and key in words:
-            words[key] = text.strip()
-    return words["title"], words["for"], read_values(path)
+        text = line.lstrip("# ").strip()
+        title = title or text
+        if text.startswith("For:"):
+            for_whom = text.removeprefix("For:").strip()
+    return title or path.stem, for_whom, read_values(path)

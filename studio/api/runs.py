@@ -129,6 +129,7 @@ def reorder(id: str, before_id: str | None = None) -> None:
     """
     from studio.jobs import store
 
+    store.get(id)
     store.reorder(id, before_id)
 
 
