@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio.api.who import scope, signed_in
+
 
 def engines() -> list[dict[str, Any]]:
     """The engines that are loaded now."""
@@ -21,7 +23,7 @@ def engine_for(ref: str, owner: str | None = None) -> dict[str, Any]:
     from studio.chat import manager
     from studio.library.refs import check_owner
 
-    check_owner(ref, owner, "model")
+    check_owner(ref, scope(owner), "model")
     found = manager.engine_for(ref)
     return {"base_url": found.base_url, "model": found.model, "key": found.key}
 
@@ -41,14 +43,14 @@ def chat_save(data: dict[str, Any], id: str | None = None, title: str = "", owne
     """
     from studio.library import chats
 
-    return chats.save(data, id, title, owner)
+    return chats.save(data, id, title, signed_in(owner))
 
 
 def chat_list(owner: str | None = None, query: str = "") -> list[dict[str, Any]]:
     """``{id, title, created, updated}`` of the stored conversations that hold the words of ``query``, the last used first."""
     from studio.chat import history
 
-    return history.search(query, owner)
+    return history.search(query, scope(owner))
 
 
 def chat_load(id: str, owner: str | None = None) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def chat_load(id: str, owner: str | None = None) -> dict[str, Any]:
     """
     from studio.library import chats
 
-    return chats.load(id, owner)
+    return chats.load(id, scope(owner))
 
 
 def chat_delete(id: str, owner: str | None = None) -> None:
@@ -70,7 +72,7 @@ def chat_delete(id: str, owner: str | None = None) -> None:
     """
     from studio.library import chats
 
-    chats.delete(id, owner)
+    chats.delete(id, scope(owner))
 
 
 def chat_rename(id: str, title: str, owner: str | None = None) -> None:
@@ -81,7 +83,7 @@ def chat_rename(id: str, title: str, owner: str | None = None) -> None:
     """
     from studio.chat import history
 
-    history.rename(id, title, owner)
+    history.rename(id, title, scope(owner))
 
 
 def chat_ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None = None) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def chat_ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None
     """
     from studio.chat import live
 
-    return live.ask(id, setup, text, owner)
+    return live.ask(id, setup, text, signed_in(owner))
 
 
 def chat_retry(id: str, column: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def chat_retry(id: str, column: str, setup: dict[str, Any], owner: str | None = 
     """
     from studio.chat import live
 
-    return live.retry(id, column, setup, owner)
+    return live.retry(id, column, setup, scope(owner))
 
 
 def chat_edit(id: str, column: str, index: int, text: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def chat_edit(id: str, column: str, index: int, text: str, setup: dict[str, Any]
     """
     from studio.chat import live
 
-    return live.edit(id, column, index, text, setup, owner)
+    return live.edit(id, column, index, text, setup, scope(owner))
 
 
 def chat_setup(id: str, setup: dict[str, Any], owner: str | None = None) -> None:
@@ -125,7 +127,7 @@ def chat_setup(id: str, setup: dict[str, Any], owner: str | None = None) -> None
     """
     from studio.chat import live
 
-    live.setup(id, setup, owner)
+    live.setup(id, setup, scope(owner))
 
 
 def chat_stop(id: str, column: str | None = None, owner: str | None = None) -> None:
@@ -136,7 +138,7 @@ def chat_stop(id: str, column: str | None = None, owner: str | None = None) -> N
     """
     from studio.chat import live
 
-    live.stop(id, column, owner)
+    live.stop(id, column, scope(owner))
 
 
 def chat_open(id: str, owner: str | None = None) -> dict[str, Any]:
@@ -147,14 +149,14 @@ def chat_open(id: str, owner: str | None = None) -> dict[str, Any]:
     """
     from studio.chat import live
 
-    return live.load(id, owner)
+    return live.load(id, scope(owner))
 
 
 def chat_poll(id: str, seen: dict[str, int], owner: str | None = None) -> dict[str, Any]:
     """News of the answers that are coming, by column; ``seen`` says how many characters of each are known."""
     from studio.chat import live
 
-    return live.poll(id, seen, owner)
+    return live.poll(id, seen, scope(owner))
 
 
 def chat_settings() -> dict[str, Any]:

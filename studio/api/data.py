@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from studio.api.who import scope, signed_in
 from studio.errors import StudioError
 
 
-def inspect(ref: str, columns: dict[str, str] | None = None, format: str = "auto", owner: str | None = None) -> dict[str, Any]:
+def inspect(ref: str, owner: str | None = None, columns: dict[str, str] | None = None, format: str = "auto") -> dict[str, Any]:
     """What a dataset holds: detected format, roles of its columns, rows, findings; see :func:`studio.datasets.inspect.inspect`.
 
     Args:
@@ -23,7 +24,7 @@ def inspect(ref: str, columns: dict[str, str] | None = None, format: str = "auto
     from studio.datasets import inspect as inspector
     from studio.library.refs import check_owner
 
-    check_owner(ref, owner, "dataset")
+    check_owner(ref, scope(owner), "dataset")
     return inspector.inspect(ref, columns=columns, format=format)
 
 
@@ -38,7 +39,7 @@ def preview(values: dict[str, Any], index: int = 0, owner: str | None = None) ->
     from studio.recipe import parse
 
     recipe = parse(values)
-    own(recipe, owner)
+    own(recipe, scope(owner))
     return probe.call("studio.trainers.preview:preview", {"values": recipe.to_dict(), "index": max(int(index), 0)})
 
 
@@ -61,7 +62,7 @@ def upload(path: str, owner: str | None = None) -> dict[str, Any]:
     if size == 0:
         raise StudioError(f"{source.name} is empty.", "Choose a file with rows in it.", "dataset")
     hardware.need_disk(size, source.name, "dataset")
-    folder = uploads(owner)
+    folder = uploads(signed_in(owner))
     folder.mkdir(parents=True, exist_ok=True)
     target = _free_name(folder, safe_name(source.name), source)
     if not target.exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import settings
+from studio.api.who import scope
 from studio.errors import StudioError
 
 
@@ -24,7 +25,7 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
         found.append(_model("starter", starter.label, "starter", starter.meta, detail=_facts(starter.meta)))
     except StudioError:
         pass  # an installation without it still lists the rest
-    for row in artifacts.listed(("model", "adapter"), owner):
+    for row in artifacts.listed(("model", "adapter"), scope(owner)):
         found.append(_model(row["ref"], row["name"], row["kind"], row["meta"], row, _facts(row["meta"])))
     for run in _runs_with_checkpoints(owner):
         for point in reversed(artifacts.checkpoints(run["id"])):
@@ -55,7 +56,7 @@ def _facts(meta: dict[str, Any]) -> str:
 def _runs_with_checkpoints(owner: str | None) -> list[dict[str, Any]]:
     from studio.jobs import store
 
-    return [run for run in store.find(owner=owner, limit=200)
+    return [run for run in store.find(owner=scope(owner), limit=200)
             if (settings.run_dir(run["id"]) / "checkpoints").is_dir()]
 
 
@@ -71,11 +72,11 @@ def datasets(owner: str | None = None) -> list[dict[str, Any]]:
     found = [{"ref": f"shipped:{key}", "label": entry.get("title", key), "kind": "shipped",
               "detail": entry.get("description", ""), "format": entry.get("format"), "rows": entry.get("rows"),
               "id": None, "created": None, "size": None} for key, entry in refs.shipped_datasets().items()]
-    for row in artifacts.listed(("dataset",), owner):
+    for row in artifacts.listed(("dataset",), scope(owner)):
         found.append({"ref": row["ref"], "label": row["name"], "kind": "library", "detail": row["meta"].get("summary", ""),
                       "format": row["meta"].get("format"), "rows": row["meta"].get("rows"), "id": row["id"],
                       "created": row["created"], "size": row["size"]})
-    folder = uploads(owner)
+    folder = uploads(scope(owner))
     files = [p for p in (folder.iterdir() if folder.is_dir() else ()) if p.is_file() and not p.name.startswith(".")]
     for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True):
         info = path.stat()
@@ -100,7 +101,7 @@ def artifact(id: str, owner: str | None = None) -> dict[str, Any]:
     from studio.library import artifacts
 
     row = artifacts.get(id)
-    if owner is not None and row["owner"] != owner:
+    if scope(owner) not in (None, row["owner"]):
         raise StudioError(f"There is nothing called library:{id} in this workspace.", "Pick another.")
     return row
 
@@ -153,7 +154,7 @@ def card(id: str, owner: str | None = None) -> str:
         from studio.jobs import store
 
         run = store.get(id)
-        made = artifacts.listed(owner=owner, run_id=run["id"])
+        made = artifacts.listed(owner=scope(owner), run_id=run["id"])
         if not made:
             raise StudioError(f"This run is {run['state']} and has made nothing yet.", "Its card comes with its result.")
         id = made[0]["id"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import registry, settings
+from studio.api.who import scope
 from studio.errors import StudioError
 from studio.recipe import Recipe, RecipeError, fields, parse, read_values
 
@@ -54,7 +55,7 @@ def checked(values: dict[str, Any], owner: str | None = None) -> Recipe:
         StudioError: bad fields, another person's model or data, or what the method itself refuses.
     """
     recipe = parse(values)
-    own(recipe, owner)
+    own(recipe, scope(owner))
     registry.method(recipe.kind, recipe.method).check(recipe)
     return recipe
 

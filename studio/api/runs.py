@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio import settings
+from studio.api.who import scope, signed_in
 from studio.errors import StudioError
 
 _HIDDEN = ("pid", "pid_started", "slot")
@@ -24,7 +25,7 @@ def submit(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
     from studio.api.recipes import checked
     from studio.jobs import store
 
-    recipe = checked(values, owner)
+    recipe = checked(values, signed_in(owner))
     estimate = registry.method(recipe.kind, recipe.method).estimate(recipe)
     hardware.need_disk(estimate.disk or 0, "This run")
     made = store.submit(recipe, owner)
@@ -36,7 +37,7 @@ def runs(kind: str | None = None, owner: str | None = None, limit: int = 200) ->
     """Runs, the newest first. ``kind`` narrows to a family."""
     from studio.jobs import store
 
-    return [_public(row) for row in store.find(kind=kind, owner=owner, limit=limit)]
+    return [_public(row) for row in store.find(kind=kind, owner=scope(owner), limit=limit)]
 
 
 def run(id: str, details: bool = False) -> dict[str, Any]:

@@ -231,6 +231,28 @@ def test_each_person_sees_their_own(fake: Path, monkeypatch: pytest.MonkeyPatch)
     assert api.artifact(mine["id"], "ann")["id"] == mine["id"] and bob
 
 
+def test_a_visitor_who_is_not_signed_in_sees_nobodys_things(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_SLOTS", "0")
+    run_id = api.submit({"kind": "sft", "method": "fake"}, owner="ann")["id"]
+    mine = artifacts.add("model", "m", make_model(fake / "models" / "m"), owner="ann")
+    chat = api.chat_save({"columns": []}, title="secret", owner="ann")
+    source = fake / "a.jsonl"
+    source.write_text('{"text": "mine"}\n')
+    ref = api.upload(str(source), owner="ann")["ref"]
+    assert {run["id"] for run in api.runs()} == {run_id}
+    monkeypatch.setenv("SPACE_ID", "ann/space")
+    assert api.runs() == [] and api.chat_list() == []
+    assert {m["kind"] for m in api.models()} == {"starter"} and {d["kind"] for d in api.datasets()} == {"shipped"}
+    for call in (lambda: api.artifact(mine["id"]), lambda: api.lineage(mine["id"]), lambda: api.delete(mine["id"]),
+                 lambda: api.card(mine["id"]), lambda: api.card(run_id), lambda: api.inspect(ref), lambda: api.chat_load(chat["id"]),
+                 lambda: api.inspect("/etc/passwd"), lambda: api.submit(LORA), lambda: api.upload(str(source)),
+                 lambda: api.engine_for(mine["ref"]), lambda: api.chat_delete(chat["id"])):
+        with pytest.raises(StudioError):
+            call()
+    assert api.inspect("shipped:polite")["rows"] == 200
+    assert [run["id"] for run in api.runs(owner="ann")] == [run_id] and api.artifact(mine["id"], "ann")
+
+
 def test_upload(home: Path, tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     source.write_text('{"text": "a"}\n')
