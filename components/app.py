@@ -11,8 +11,13 @@ import threading
 import webbrowser
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-
+_spare = "pyarrow" not in sys.modules
+if _spare:  # gradio brings pandas, which takes pyarrow if it is there: 36 MB and half a second that the page never uses
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]
 import gradio as gr  # noqa: E402
+
+if _spare:
+    del sys.modules["pyarrow"]  # who reads a Parquet file imports it then
 from starlette.middleware import Middleware  # noqa: E402
 
 from components import dock, ids, named_api, serving, strings, theme  # noqa: E402
@@ -69,7 +74,7 @@ def check_bind(host: str, auth: str | None, on_space: bool = False) -> tuple[str
         if not user or not password:
             raise StudioError("--auth needs a name and a password.", "Write it as --auth name:password.", "auth")
         pair = (user, password)
-    if host not in ("127.0.0.1", "localhost", "::1") and pair is None and not on_space:
+    if host not in serving.LOOPBACK and pair is None and not on_space:
         raise StudioError(f"Refusing to serve on {host} without a login: anyone who reaches that address could run code "
                           "on this machine by loading a model.",
                           "Add --auth name:password, or leave --host out to serve this machine only.", "host")
@@ -89,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     demo = build()
     demo.queue(default_concurrency_limit=None)
     titles = {f"{method['family']}/{method['name']}": method["title"] for method in api.methods()}
+    page = Middleware(serving.Page, tags=serving.head([name for name, _ in TABS], titles), guard=not on_space,
+                      hosts=serving.LOOPBACK if args.host in serving.LOOPBACK else None)
     try:
         _, url, _ = demo.launch(
             server_name="0.0.0.0" if on_space else args.host, server_port=args.port, auth=auth, quiet=True,
@@ -96,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
             ssr_mode=False, pwa=False, show_error=True, state_session_capacity=200, max_file_size="2gb",
             mcp_server=args.mcp, theme=theme.studio(), i18n=gr.I18n(**strings.tables()),
             favicon_path=str(serving.ASSETS / "icons" / "favicon.svg"),
-            app_kwargs={"middleware": [Middleware(serving.Page, tags=serving.head([name for name, _ in TABS], titles))]})
+            app_kwargs={"middleware": [page]})
     except OSError as err:
         print(f"Cannot serve on port {args.port}: {err}. Choose another with --port.", file=sys.stderr)
         return 2

@@ -186,6 +186,10 @@ class Form:
             with gr.Row(elem_classes=["st-grid"]):
                 for name in names:
                     self.controls[name] = self._control(self.all[name], name in self.specs[self.first])
+                    if name in ("model", "dataset"):
+                        gr.HTML(f'<button type="button" class="st-link" data-st-hub="{name}" data-st-tab="{self.tab}">{t("hub.open")}</button>',
+                                js_on_load="", apply_default_css=False, elem_id=eid(self.tab, f"hub-{name}"),
+                                elem_classes=["st-hub-link", f"st-hub-{name}"])
                     if name == "dataset":
                         self.upload = gr.UploadButton(label("form.upload"), file_types=["file"], size="sm",
                                                       elem_id=eid(self.tab, "upload"), elem_classes=["st-upload"])

@@ -12,6 +12,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import plotly
 from starlette.responses import FileResponse, PlainTextResponse
@@ -20,6 +21,7 @@ from components import strings
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css")
 SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js", "library.js", "chat_text.js", "chat_picker.js",
            "chat_parts.js", "chat.js")
@@ -52,14 +54,38 @@ def head(tabs: list[str], methods: dict[str, str]) -> str:
     return "\n".join(tags)
 
 
-class Page:
-    """ASGI middleware: own files under ``/studio/``, own head in ``/``."""
+def refusal(method: str, headers: dict[str, str], hosts: frozenset[str] | None) -> str:
+    """Why a request is not served, or an empty string.
 
-    def __init__(self, app: Any, tags: str):
-        self.app, self.tags = app, tags.encode()
+    Another site open in the same browser must not start or delete runs here (cross-site posts), nor reach a studio that
+    serves this machine alone under a name of its own (DNS rebinding).
+
+    Args:
+        hosts: Names the studio answers to; ``None`` for any.
+    """
+    host = headers.get("host", "")
+    if hosts is not None and (urlsplit(f"//{host}").hostname or "") not in hosts:
+        return f"This studio does not answer to {host[:80]}."
+    origin = headers.get("origin", "")
+    if method in ("POST", "PUT", "DELETE") and origin and origin != "null":
+        if urlsplit(origin).netloc not in (host, headers.get("x-forwarded-host", host)):
+            return "This request comes from another site."
+    return ""
+
+
+class Page:
+    """ASGI middleware: own files under ``/studio/``, own head in ``/``, no requests from other sites."""
+
+    def __init__(self, app: Any, tags: str, hosts: frozenset[str] | None = None, guard: bool = True):
+        self.app, self.tags, self.hosts, self.guard = app, tags.encode(), hosts, guard
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
+        if scope["type"] == "http" and self.guard:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            if why := refusal(scope["method"], headers, self.hosts):
+                await PlainTextResponse(why, 403)(scope, receive, send)
+                return
         if scope["type"] != "http" or not (path == "/" or path.startswith(PREFIX)):
             await self.app(scope, receive, send)
         elif path == "/":

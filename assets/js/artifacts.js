@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
+  const LICENSES = ["apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "openrail", "llama3.1", "gemma", "other"];
   const TAB = { sft: "finetune", pretrain: "pretrain" };
 
   /** The form again, filled with a run's recipe. */
@@ -30,14 +31,15 @@
   studio.push = async (ref, name) => {
     const answer = await studio.ask(t("push.title"), `<p class="st-muted">${esc(t("push.help"))}</p>
       <label class="st-line">${esc(t("push.repo"))}<input name="repo_id" required placeholder="${esc(t("push.repo.example"))}" autofocus></label>
+      <label class="st-line">${esc(t("push.license"))}<input name="license" list="st-licenses" placeholder="${esc(t("push.license.example"))}"><datalist id="st-licenses">${LICENSES.map((l) => `<option>${l}</option>`).join("")}</datalist></label>
       <label class="st-check"><input type="checkbox" name="private" checked> ${esc(t("push.private"))}</label>`, t("push.start"));
-    if (answer) await studio.job({ kind: "publish", method: "hub", model: ref, repo_id: answer.repo_id, private: "private" in answer });
+    if (answer) await studio.job({ kind: "publish", method: "hub", model: ref, repo_id: answer.repo_id, license: answer.license, private: "private" in answer });
   };
 
   studio.merge = async (ref, name) => {
     const answer = await studio.ask(t("merge.title"), `<p class="st-muted">${esc(t("merge.help"))}</p>
       <label class="st-line">${esc(t("merge.name"))}<input name="name" maxlength="80" value="${esc(`${name} merged`.slice(0, 80))}" autofocus></label>`, t("merge.start"));
-    if (answer) await studio.job({ kind: "merge", method: "adapter", adapter: ref, name: answer.name });
+    if (answer) await studio.job({ kind: "merge", method: "adapter", model: ref, name: answer.name });
   };
 
   studio.showCard = async (text) => {
@@ -45,6 +47,38 @@
     document.querySelector("dialog [data-copy]").onclick = (event) => studio.copy(text, event.target);
     await done;
   };
+
+  /** Search the Hub for a model or dataset and put it into the form. */
+  studio.hub = async (kind, tab) => {
+    const done = studio.ask(t(`hub.title.${kind}`), `<div class="st-toolbar"><input type="search" placeholder="${esc(t("hub.query"))}" aria-label="${esc(t("hub.query"))}" autofocus>
+      <button type="button" class="st-btn st-primary" data-search>${esc(t("hub.search"))}</button></div><div class="st-hub-results" role="status">
+      <p class="st-muted">${esc(t("hub.help"))}</p></div>`);
+    const dialog = [...document.querySelectorAll("dialog.st-dialog")].at(-1), place = dialog.querySelector(".st-hub-results"), input = dialog.querySelector("input");
+    const search = async () => {
+      place.innerHTML = `<div class="st-working">${esc(t("hub.working"))}</div>`;
+      try {
+        const found = await studio.call("hub_search", { kind, query: input.value });
+        place.innerHTML = found.length ? `<table class="st-table"><tbody>${found.map((item) => `<tr><td><b>${esc(item.id)}</b><small>${[
+          item.parameters && t("hub.parameters", { n: studio.num(item.parameters / 1e6, 3) }), item.size && studio.bytes(item.size), item.license || t("hub.no_license"),
+          item.downloads != null && t("hub.downloads", { n: studio.num(item.downloads) })].filter(Boolean).map(esc).join(" · ")}</small>${item.gated ? `<small class="st-warn">${esc(item.gated)}</small>` : ""}</td>
+          <td class="st-row-actions"><a href="${esc(item.url)}" target="_blank" rel="noopener noreferrer">${esc(t("hub.page"))}</a><button type="button" class="st-btn st-small" data-ref="${esc(item.ref)}">${esc(t("hub.choose"))}</button></td></tr>`).join("")}</tbody></table>`
+          : `<div class="st-empty"><b>${esc(t("hub.nothing"))}</b></div>`;
+      } catch (error) { place.innerHTML = `<div class="st-empty st-is-bad"><b>${esc(error.message)}</b><p>${esc(error.hint || "")}</p></div>`; }
+    };
+    dialog.querySelector("[data-search]").onclick = search;
+    input.onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); search(); } };
+    place.onclick = (event) => {
+      const ref = event.target.dataset?.ref;
+      if (!ref) return;
+      dialog.close();
+      studio.send(`open_${tab}`, { values: { [kind]: ref } });
+    };
+    await done;
+  };
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("[data-st-hub]");
+    if (link) studio.hub(link.dataset.stHub, link.dataset.stTab);
+  });
 
   /** Buttons below a finished run. */
   studio.artifactActions = (place, run) => {

@@ -25,7 +25,7 @@
       this.run = run || null;
       const body = this.body();
       if (body) body.dataset.view = run ? "live" : "setup";
-      if (studio.tabNow() === this.tab) studio.setParam("run", this.run);
+      if (studio.tabNow() === this.tab) { studio.setParam("tab", this.tab); studio.setParam("run", this.run); }
       if (!run) { this.root.innerHTML = ""; this.charts = null; return window.dispatchEvent(new CustomEvent("studio:back", { detail: this.tab })); }
       Object.assign(this, { cursor: 0, state: null, details: null, samples: [], overlays: {}, stale: 0 });
       this.draw();

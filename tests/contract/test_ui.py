@@ -134,3 +134,23 @@ def test_a_public_address_needs_a_login(host, auth, fine):
         with pytest.raises(StudioError) as err:
             check_bind(host, auth)
         assert err.value.hint
+
+
+@pytest.mark.parametrize(("method", "headers", "fine"), [
+    ("GET", {"host": "127.0.0.1:7860"}, True), ("GET", {"host": "localhost:7860"}, True), ("GET", {"host": "[::1]:7860"}, True),
+    ("GET", {"host": "evil.example"}, False), ("GET", {}, False),
+    ("POST", {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}, True), ("POST", {"host": "127.0.0.1:7860"}, True),
+    ("POST", {"host": "127.0.0.1:7860", "origin": "https://evil.example"}, False),
+    ("POST", {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:9999"}, False)])
+def test_other_sites_are_turned_away(method, headers, fine):
+    from components.serving import LOOPBACK, refusal
+
+    assert (refusal(method, headers, LOOPBACK) == "") is fine
+
+
+@pytest.mark.parametrize("path", ["../core.js", "js/../../app.py", "js/x.py", "css/", "..%2f", "icons/../js/core.js", "vendor/x.js"])
+def test_only_the_pages_own_files_are_served(path):
+    from components.serving import file_of
+
+    assert file_of(path) is None
+    assert file_of("js/core.js").name == "core.js"

@@ -1,0 +1,293 @@
+"""The Chat tab in a real browser, with real engine processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = {"temperature": "2", "max_tokens": "400"}
+
+
+@pytest.fixture(autouse=True)
+def engines(server, monkeypatch):
+    """Engines outlive the page on purpose; a test must not leave them."""
+    monkeypatch.setenv("STUDIO_HOME", str(server.home))
+    from studio.chat import manager
+
+    yield manager
+    manager.shutdown_all()
+
+
+@pytest.fixture
+def expect():
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)
+    return expect
+
+
+def chat(open_page, models: str = "starter,starter", **options):
+    page = open_page(f"?tab=chat&models={models}", **options)
+    page.wait_for_selector("#chat-prompt")
+    return page
+
+
+def send(page, text: str) -> None:
+    page.fill("#chat-prompt", text)
+    page.press("#chat-prompt", "Enter")
+
+
+def rested(page, expect) -> None:
+    expect(page.locator("#chat-send")).to_be_visible()
+    expect(page.locator(".ch-live")).to_have_count(0)
+
+
+def column(page, n: int):
+    return page.locator(".ch-col").nth(n)
+
+
+def make_adapter(home: Path) -> str:
+    """A small random adapter of the starter, as a folder in the workspace."""
+    code = ("import sys, torch; from peft import LoraConfig, get_peft_model; from transformers import AutoModelForCausalLM\n"
+            "torch.manual_seed(1); m = get_peft_model(AutoModelForCausalLM.from_pretrained(sys.argv[1]), LoraConfig(r=4, lora_alpha=16,"
+            "target_modules='all-linear', init_lora_weights=False, task_type='CAUSAL_LM'))\n"
+            "m.save_pretrained(sys.argv[2])")
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "assets" / "starter"), str(home / "tuned")], check=True, timeout=120)
+    return str(home / "tuned")
+
+
+def test_one_prompt_streams_into_both_columns_and_says_how_fast(open_page, server, expect, engines):
+    tuned = make_adapter(server.home)
+    page = chat(open_page, f"starter,{tuned}")
+    send(page, "Tell me a story.")
+    expect(page.locator(".ch-live")).to_have_count(2)
+    rested(page, expect)
+    answers = [column(page, n).get_by_test_id("bot").inner_text() for n in (0, 1)]
+    assert all(len(answer) > 10 for answer in answers) and answers[0] != answers[1]
+    for n in (0, 1):
+        line = column(page, n).locator(".ch-status").inner_text()
+        assert re.search(r"[\d.]+ s to first token", line) and re.search(r"\d+ tokens/s", line) and re.search(r"\d+ tokens\b", line)
+    running = engines.engines()
+    assert len(running) == 1 and running[0]["adapters"] == [tuned], "a base and its adapter share one engine"
+    assert "chat=" in page.url and page.input_value("#chat-prompt") == ""
+
+
+def test_without_a_tuned_model_the_second_column_says_what_to_do(open_page, expect):
+    page = open_page("?tab=chat")
+    expect(column(page, 0).locator(".ch-pick")).to_contain_text("Starter")
+    expect(column(page, 1)).to_contain_text("No model in this column")
+    column(page, 0).get_by_role("button", name="What is the opposite of hot?").click()
+    rested(page, expect)
+    expect(column(page, 0).get_by_test_id("bot")).to_contain_text("cold")
+    expect(column(page, 1).get_by_test_id("user")).to_have_count(0)
+
+
+def test_stop_keeps_what_was_said_and_esc_is_stop(open_page, expect):
+    page = chat(open_page)
+    page.click("#chat-settings")
+    for name, value in LONG.items():
+        page.fill(f"#chat-set-{name}", value)
+    for how in (lambda: page.keyboard.press("Escape"), lambda: page.click("#chat-stop")):
+        send(page, "Tell me a story.")
+        expect(column(page, 0).locator(".ch-live .ch-text p").first).to_be_visible()
+        how()
+        rested(page, expect)
+        expect(column(page, 0).locator(".ch-status")).to_contain_text("stopped")
+        assert column(page, 0).get_by_test_id("bot").last.inner_text()
+
+
+def test_retry_edit_and_copy(open_page, expect):
+    page = chat(open_page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#chat-settings")
+    page.fill("#chat-set-temperature", "0")
+    send(page, "What is the opposite of hot?")
+    rested(page, expect)
+    first = column(page, 0).get_by_test_id("bot").inner_text()
+    column(page, 0).get_by_role("button", name="Copy this message").last.click()
+    assert page.evaluate("navigator.clipboard.readText()") == first
+    column(page, 0).get_by_role("button", name="Answer again").click()
+    rested(page, expect)
+    assert column(page, 0).get_by_test_id("bot").inner_text() == first, "greedy, so the same again"
+    assert column(page, 0).get_by_test_id("user").count() == 1
+    column(page, 1).get_by_test_id("user").hover()
+    column(page, 1).get_by_role("button", name="Edit and ask again from here").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("What is the opposite of big?")
+    page.keyboard.press("Enter")
+    for n in (0, 1):
+        expect(column(page, n).get_by_test_id("user")).to_have_text(re.compile("opposite of big"))
+    rested(page, expect)
+    assert column(page, 0).get_by_test_id("bot").inner_text() != first
+
+
+def test_a_column_that_fails_says_why_and_the_others_go_on(open_page, expect):
+    page = chat(open_page, "starter,http://127.0.0.1:9/v1")
+    send(page, "What is the opposite of hot?")
+    rested(page, expect)
+    expect(column(page, 0).get_by_test_id("bot")).to_contain_text("cold")
+    expect(column(page, 1).get_by_role("alert")).to_contain_text("There is no chat server at http://127.0.0.1:9/v1")
+    column(page, 1).locator(".ch-pick").click()
+    page.get_by_role("combobox", name="Model").fill("starter")
+    page.keyboard.press("Enter")
+    column(page, 1).get_by_role("button", name="Answer again").click()
+    rested(page, expect)
+    expect(column(page, 1).get_by_test_id("bot")).to_contain_text("cold")
+
+
+def test_a_killed_engine_is_told_of_and_comes_back_with_the_next_message(open_page, expect, engines):
+    page = chat(open_page, "starter")
+    page.click("#chat-settings")
+    for name, value in LONG.items():
+        page.fill(f"#chat-set-{name}", value)
+    send(page, "Tell me a story.")
+    expect(column(page, 0).locator(".ch-live .ch-text p").first).to_be_visible()
+    os.kill(engines.engines()[0]["pid"], signal.SIGKILL)
+    expect(column(page, 0).get_by_role("alert")).to_contain_text("stopped in the middle")
+    page.fill("#chat-set-temperature", "0")
+    column(page, 0).get_by_role("button", name="Answer again").click()
+    rested(page, expect)
+    expect(column(page, 0).get_by_role("alert")).to_have_count(0)
+    assert column(page, 0).get_by_test_id("bot").inner_text()
+
+
+def test_a_chat_survives_reload_and_a_killed_studio(open_page, server, expect):
+    page = chat(open_page)
+    page.click("#chat-settings")
+    for name, value in LONG.items():
+        page.fill(f"#chat-set-{name}", value)
+    send(page, "Tell me a story.")
+    expect(column(page, 0).locator(".ch-live .ch-text p").first).to_be_visible()
+    page.reload()
+    page.wait_for_selector(".ch-msg")
+    assert column(page, 0).get_by_test_id("user").inner_text().startswith("Tell me a story.")
+    rested(page, expect)
+    said = [column(page, n).get_by_test_id("bot").inner_text() for n in (0, 1)]
+    assert all(len(text) > 300 for text in said), "the answers went on while the page was away"
+    page.click("#chat-settings")
+    assert page.input_value("#chat-set-temperature") == "2"
+    server.kill()
+    server.start()
+    page.reload()
+    page.wait_for_selector(".ch-msg")
+    assert [column(page, n).get_by_test_id("bot").inner_text() for n in (0, 1)] == said
+
+
+def test_history_is_searched_renamed_and_deleted(open_page, expect):
+    page = chat(open_page, "starter")
+    for text in ("What is the opposite of hot?", "Tell me a story."):
+        page.click("#chat-new")
+        send(page, text)
+        expect(page.locator(".ch-item.ch-item")).not_to_have_count(0)
+        rested(page, expect)
+    rows = page.locator(".ch-row")
+    expect(rows).to_have_count(2)
+    page.fill("#chat-search", "opposite of")
+    expect(rows).to_have_count(1)
+    rows.first.locator(".ch-item").click()
+    expect(page.locator("#chat-title")).to_have_text("What is the opposite of hot?")
+    expect(column(page, 0).get_by_test_id("bot")).to_contain_text("cold")
+    rows.first.hover()
+    rows.first.get_by_role("button", name="Rename chat").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill("Opposites <b>")
+    page.get_by_role("dialog").get_by_role("button", name="Rename").click()
+    expect(page.locator("#chat-title")).to_have_text("Opposites <b>")
+    rows.first.hover()
+    rows.first.get_by_role("button", name="Delete chat").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(rows).to_have_count(0)
+    page.fill("#chat-search", "")
+    expect(rows).to_have_count(1)
+
+
+def test_columns_own_settings_and_the_limit_of_four(open_page, expect):
+    page = chat(open_page)
+    column(page, 1).get_by_role("button", name="Own settings for this column").click()
+    column(page, 1).get_by_role("checkbox").check()
+    box = column(page, 1).get_by_label("Temperature")
+    box.fill("0")
+    column(page, 1).get_by_label("Longest answer").fill("3")
+    send(page, "Please count from 3 to 8.")
+    rested(page, expect)
+    expect(column(page, 1).locator(".ch-status")).to_contain_text("cut off at the longest answer")
+    expect(column(page, 0).get_by_test_id("bot")).to_contain_text("8")
+    for _ in range(2):
+        page.click("#chat-add")
+        page.keyboard.type("star")
+        page.keyboard.press("Enter")
+    expect(page.locator(".ch-col")).to_have_count(4)
+    expect(page.locator("#chat-add")).to_be_hidden()
+    column(page, 3).get_by_role("button", name="Remove this column").click()
+    expect(page.locator(".ch-col")).to_have_count(3)
+    page.click("#chat-settings")
+    page.fill("#chat-set-top_p", "7")
+    expect(page.locator("#chat-set-top_p")).to_have_attribute("aria-invalid", "true")
+
+
+def test_what_models_and_people_write_never_becomes_markup(open_page, expect):
+    page = chat(open_page, "starter")
+    evil = "<img src=x onerror=\"document.title='pwned'\"> **bold** `code` [x](javascript:alert(1)) <script>document.title='pwned'</script>"
+    html = page.evaluate("text => studio.markdown(text)", evil)
+    assert "<img" not in html and "<script" not in html and "javascript:" not in re.sub(r"\[x\]\(javascript:alert\(1\)\)", "", html)
+    assert "<strong>bold</strong>" in html and "<code>code</code>" in html
+    rich = "# T\n\n- a\n  - b\n- c\n\n1. x\n2. y\n\n```py\n<b>&\n```\n\n| h | k |\n|---|---|\n| 1 | 2 |\n\n[s](https://e.org/?a=1&b=2)"
+    html = page.evaluate("text => studio.markdown(text)", rich)
+    for part in ("<h3>T</h3>", "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>", "<ol><li>x</li><li>y</li></ol>", "&lt;b&gt;&amp;",
+                 "<td>1</td>", 'href="https://e.org/?a=1&amp;b=2"'):
+        assert part in html, part
+    send(page, evil)
+    rested(page, expect)
+    assert page.title() != "pwned" and page.locator(".ch-msg img").count() == 0
+
+
+def test_another_tab_opens_the_chat_with_its_models(open_page, expect):
+    page = open_page()
+    page.evaluate("studio.open('chat', {models: ['starter', 'http://127.0.0.1:9/v1#other']})")
+    expect(column(page, 0).locator(".ch-pick")).to_contain_text("Starter")
+    expect(column(page, 1).locator(".ch-pick")).to_contain_text("127.0.0.1:9 · other")
+    page.evaluate("studio.open('chat', {models: ['starter', 'starter']})")
+    expect(column(page, 1).locator(".ch-pick")).to_contain_text("Starter")
+
+
+def test_the_keyboard_is_enough(open_page, expect):
+    page = open_page("?tab=chat")
+    expect(page.locator("#chat-prompt")).to_be_visible()
+    pick = column(page, 1).locator(".ch-pick")
+    pick.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("listbox", name="Models")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox", name="Models")).to_have_count(0)
+    expect(pick).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(pick).to_contain_text("Starter")
+    expect(page.locator("#chat-prompt")).to_be_focused()
+    page.keyboard.type("two")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("lines")
+    assert page.input_value("#chat-prompt") == "two\nlines"
+    page.keyboard.press("Enter")
+    expect(column(page, 0).get_by_test_id("user")).to_have_text(re.compile("two\\s+lines"))
+    rested(page, expect)
+
+
+@pytest.mark.parametrize("width, dark", [(1440, False), (390, True)])
+def test_nothing_is_wider_than_the_window(open_page, expect, width, dark):
+    page = chat(open_page, "starter,starter", width=width, height=844, dark=dark)
+    expect(page.locator("#chat-prompt")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in ("#chat-prompt", "#chat-settings", "#chat-send"):
+        box = page.locator(selector).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 844
+    bottom = page.locator("#chat-prompt").bounding_box()
+    middle = (bottom["x"] + bottom["width"] / 2, bottom["y"] + bottom["height"] / 2)
+    assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", middle) == "chat-prompt", "nothing lies over the prompt"
