@@ -6,9 +6,12 @@ a shipped dataset, a Hub model or a checkpoint that is no artifact itself.
 
 from __future__ import annotations
 
+import json
+import math
 import secrets
 import shutil
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -222,18 +225,26 @@ def checkpoints(run_id: str) -> list[dict[str, Any]]:
     found = []
     for folder in (settings.run_dir(run_id) / "checkpoints").glob("checkpoint-*"):
         step = folder.name.rpartition("-")[2]
-        if step.isdigit() and (folder / "COMPLETE").exists():
+        try:
+            stamp = (folder / "COMPLETE").stat().st_mtime_ns
+        except OSError:
+            continue
+        if step.isdigit():
+            size, loss = _checkpoint_facts(folder, stamp)
             found.append({"ref": f"run:{run_id}/{folder.name}", "name": folder.name, "step": int(step),
-                          "path": str(folder), "size": size_of(folder), "eval_loss": _eval_loss(folder, int(step))})
+                          "path": str(folder), "size": size, "eval_loss": loss})
     found.sort(key=lambda c: c["step"])
     losses = [c["eval_loss"] for c in found if c["eval_loss"] is not None]
     return [c | {"best": bool(losses) and c["eval_loss"] == min(losses)} for c in found]
 
 
-def _eval_loss(folder: Path, step: int) -> float | None:
-    import json
-    import math
+@lru_cache(maxsize=4096)
+def _checkpoint_facts(folder: Path, stamp: int) -> tuple[int, float | None]:
+    """(bytes, validation loss); read once, because a complete checkpoint does not change."""
+    return size_of(folder), _eval_loss(folder, int(folder.name.rpartition("-")[2]))
 
+
+def _eval_loss(folder: Path, step: int) -> float | None:
     try:
         state = json.loads((folder / "trainer_state.json").read_text("utf-8"))
         points = [p["eval_loss"] for p in state["log_history"] if p.get("step") == step and "eval_loss" in p]

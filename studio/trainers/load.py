@@ -23,6 +23,31 @@ def _loaded(what: Any, ref: Any, trust: bool, **kwargs: Any) -> Any:
         raise StudioError(f"{ref.label} cannot be loaded: {text}", "Choose another model or mend its folder.", "model") from err
 
 
+def fetch(model: refs.ModelRef, ctx: Any) -> refs.ModelRef | None:
+    """The model with its files on this disk; one of the Hub is downloaded, told in tenths. ``None`` if the run was stopped.
+
+    Raises:
+        StudioError: the Hub cannot be reached or refuses, or the disk is full.
+    """
+    from studio import hub
+    from studio.hardware import size
+
+    if model.path is not None:
+        return model
+    told = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if total and (now := 10 * done // total) > told:
+            told = now
+            ctx.log(f"Downloading {model.label}: {now * 10} % of {size(total)}.")
+
+    try:
+        return refs.fetched(model, tell, lambda: ctx.stop_requested)
+    except hub.Stopped:
+        return None
+
+
 def tokenizer(model: refs.ModelRef, trust: bool = False) -> Any:
     """The tokenizer of a model or adapter (an adapter's own, if it has one, else its base's).
 
@@ -64,7 +89,7 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
     """
     from transformers import AutoModelForCausalLM
 
-    source = refs.resolve_model(base_of(ref)) if ref.is_adapter else ref
+    source = refs.fetched(refs.resolve_model(base_of(ref))) if ref.is_adapter else ref
     made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **({"device_map": "auto"} if gpu else {}))
     made.config.use_cache = False
     if ref.is_adapter:

@@ -42,7 +42,9 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
     began = time.time()
     load.quiet()
     gpu = loop.has_gpu()
-    ref = refs.resolve_model(recipe.model)
+    ref = load.fetch(refs.resolve_model(recipe.model), ctx)
+    if ref is None:
+        return {}
     tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
     train_rows, held_rows, found = data.read(recipe)
     data.tell(found, ctx.warning, ctx.log)
