@@ -196,7 +196,7 @@ def _plain(item: dict, specs: dict[str, FieldSpec]) -> str:
     if kind == "missing":
         return "Is needed."
     message = item["msg"].removeprefix("Value error, ")
-    return message[:1].upper() + message[1:] + ("" if message.endswith(".") else ".")
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -53,9 +53,8 @@ def open_rows(path: str | Path) -> Reader:
         return TextReader(path, text)
     if suffix in (".json", ".jsonl", ".ndjson") or begin.lstrip()[:1] in ("{", "["):
         return _json_reader(path, text, begin)
-    if not suffix:
-        return TextReader(path, text)
-    raise refuse(f"{path.name}: files of type '{suffix}' are not read.",
+    what = f"of type '{suffix}'" if suffix else "without an extension"
+    raise refuse(f"{path.name}: files {what} are not read.",
                  "Use JSON, JSONL, CSV, TSV, Parquet, .txt or .md.")
 
 

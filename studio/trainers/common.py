@@ -159,13 +159,14 @@ class ExtraFields(Recipe):
     extra: dict[str, Any] = field({}, "More settings", "Any other field of TRL's SFTConfig, by its name; checked before the start.",
                                   group="advanced", widget="table")
 
-    @model_validator(mode="after")
-    def _known_extras(self) -> ExtraFields:
+    @field_validator("extra")
+    @classmethod
+    def _known_extras(cls, value: dict[str, Any]) -> dict[str, Any]:
         from studio.trainers import extras
 
-        if problem := extras.problem(self.extra, type(self)):
+        if problem := extras.problem(value, cls):
             raise ValueError(problem)
-        return self
+        return value
 
 
 class SFTRecipe(ExtraFields, WatchFields, LearnFields, ChatFields, DataFields, ModelFields):

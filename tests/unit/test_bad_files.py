@@ -82,6 +82,7 @@ BAD = {
                     "encoding"),
     "japanese.jsonl": ((json.dumps({"text": "これは日本語の文章です。" * 5}, ensure_ascii=False) + "\n").encode("shift-jis") * 5,
                        "encoding"),
+    "passwd": (b"root:x:0:0:root:/root:/bin/bash\n", "without an extension"),
     "photo.docx": (b"PK\x03\x04" + b"x" * 60, "Office document"),
     "data.yaml": (b"- prompt: a\n  completion: b\n", "'.yaml' are not read"),
     "bare-quote.csv": (b'prompt,completion\na,"' + b"b\n" * (MAX_ROW // 2 + 10), "never closed"),
