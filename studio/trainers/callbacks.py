@@ -102,13 +102,13 @@ class Watch(TrainerCallback):
         if not self.prompts or args.eval_strategy != "no" or state.global_step == self.first:
             return
         if state.global_step % max(1, int(state.save_steps)) == 0:  # no validation to go with: answer at each checkpoint
+            start = time.perf_counter()
             self._answer(state.global_step)
+            self.trainer.pause(time.perf_counter() - start)
 
     def _answer(self, step: int) -> None:
         if not self.prompts:
             return
-        start = time.perf_counter()
         answers = answer(self.trainer.model, self.trainer.processing_class, self.prompts, self.chat)
         for prompt, text in zip(self.prompts, answers, strict=True):
             self.ctx.sample(step, prompt, text)
-        self.trainer.pause(time.perf_counter() - start)
