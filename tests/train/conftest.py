@@ -16,8 +16,8 @@ QUESTIONS = [("What colour is grass?", "Grass is green."), ("What colour is the 
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path, monkeypatch):
-    monkeypatch.setenv("STUDIO_HOME", str(tmp_path / "home"))
+def _home(home):
+    """Every test here has a workspace of its own."""
 
 
 @pytest.fixture(scope="session")
