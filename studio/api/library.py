@@ -31,7 +31,7 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
         for point in reversed(artifacts.checkpoints(run["id"])):
             loss = f"validation loss {point['eval_loss']:.3f}" if point["eval_loss"] is not None else ""
             detail = " · ".join(part for part in (loss, "best" if point["best"] else "") if part)
-            label = f"{run['name'] or run['id']} · step {point['step']}"
+            label = f"{run['label']} · step {point['step']}"
             row = {"id": None, "run_id": run["id"], "created": run["created"], "size": point["size"]}
             found.append(_model(point["ref"], label, "checkpoint", {"eval_loss": point["eval_loss"], "best": point["best"],
                                                                     "step": point["step"]}, row, detail))
@@ -54,10 +54,9 @@ def _facts(meta: dict[str, Any]) -> str:
 
 
 def _runs_with_checkpoints(owner: str | None) -> list[dict[str, Any]]:
-    from studio.jobs import store
+    from studio.api.runs import runs
 
-    return [run for run in store.find(owner=scope(owner), limit=200)
-            if (settings.run_dir(run["id"]) / "checkpoints").is_dir()]
+    return [run for run in runs(owner=owner) if (settings.run_dir(run["id"]) / "checkpoints").is_dir()]
 
 
 def datasets(owner: str | None = None) -> list[dict[str, Any]]:

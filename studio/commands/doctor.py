@@ -181,7 +181,7 @@ def _hub() -> Check:
 
 def _exposed() -> Check:
     found = [name for name in ("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY") if os.environ.get(name)]
-    return "ok", f"secrets in the environment: {', '.join(found) or 'none'}; they are never stored or logged", ""
+    return "ok", f"in the environment: {', '.join(found) or 'none'}; never stored or logged", ""
 
 
 CHECKS: dict[str, Callable[[], Check]] = {
