@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +32,13 @@ def owner_of(request: gr.Request | None) -> str | None:
     """The Hub name of the person on a Space, None elsewhere (one workspace, one person or one shared login)."""
     if not on_space() or request is None:
         return None
-    session = getattr(request, "session", None) or {}
-    return (session.get("oauth_info") or {}).get("userinfo", {}).get("preferred_username")
+    raw = getattr(request, "request", None) or request
+    scope = getattr(raw, "scope", None)
+    session = scope.get("session", {}) if isinstance(scope, dict) else getattr(raw, "session", None) or {}
+    login = session.get("oauth_info") or {}
+    if (login.get("expires_at") or 0) < time.time():
+        return None
+    return (login.get("userinfo") or {}).get("preferred_username")
 
 
 def need_login(request: gr.Request | None) -> str | None:
@@ -214,7 +220,8 @@ def hardware(data: dict, request: gr.Request) -> dict:
 
 @answer
 def inspect(data: dict, request: gr.Request) -> dict:
-    return api.inspect(str(data.get("ref") or ""), owner_of(request))
+    columns = {str(k): str(v) for k, v in (data.get("columns") or {}).items()}
+    return api.inspect(str(data.get("ref") or ""), owner_of(request), columns)
 
 
 @answer

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,8 @@ class Server:
             try:
                 urllib.request.urlopen(f"{self.url}/config", timeout=2).close()
                 return
+            except urllib.error.HTTPError:
+                return  # it answers, and asks for a login
             except OSError:
                 time.sleep(0.2)
         raise AssertionError("the studio did not start:\n" + (self.home / "ui.log").read_text()[-3000:])
@@ -76,12 +79,24 @@ def browser() -> Iterator:
 
 
 @pytest.fixture
-def server(browser, home: Path) -> Iterator[Server]:
+def start_server(browser, home: Path) -> Iterator:
+    """``start_server(*arguments)`` -> a running studio on a workspace of its own."""
+    made: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        made.append(Server(home))
+        made[-1].start(*arguments)
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def server(start_server) -> Server:
     """A running studio on a workspace of its own."""
-    made = Server(home)
-    made.start()
-    yield made
-    made.stop()
+    return start_server()
 
 
 @pytest.fixture

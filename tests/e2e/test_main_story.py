@@ -9,13 +9,16 @@ import urllib.request
 import pytest
 
 pytest.importorskip("playwright")
-from playwright.sync_api import expect  # noqa: E402
+from playwright.sync_api import Error, expect  # noqa: E402
 
 POINTS = "() => document.querySelector('#{tab}-live [data-chart=loss] .st-plot')?.data?.[0]?.x.length || 0"
 
 
 def points(page, tab: str) -> int:
-    return page.evaluate(POINTS.replace("{tab}", tab))
+    try:
+        return page.evaluate(POINTS.replace("{tab}", tab))
+    except Error:  # the page reloads itself when its server came back
+        return 0
 
 
 def wait_points(page, tab: str, more_than: int, timeout: float = 60) -> int:
@@ -101,6 +104,13 @@ def test_fine_tune_watch_survive_resume_chat(server, open_page):
     assert len(set(answers)) > 1
     page.locator("#finetune-live .st-made").get_by_text("Chat with it").click()
     expect(page.locator("#tab-chat-button")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#chat-columns .ch-col")).to_have_count(2)
+    page.locator("#chat-prompt").fill("What do bees say?")
+    page.locator("#chat-send").click()
+    said = [page.locator(f"#chat-columns .ch-col:nth-child({n}) [data-testid=bot]:not(.ch-live) .ch-text") for n in (1, 2)]
+    for column in said:
+        expect(column).not_to_be_empty(timeout=120_000)
+    assert said[0].inner_text() != said[1].inner_text()
 
 
 @pytest.mark.timeout(120)
@@ -154,7 +164,7 @@ def test_start_with_the_keyboard_alone(server, page):
     page.locator("#tab-finetune-button").focus()
     page.locator("#finetune-dataset input").focus()
     page.keyboard.type("Polite ans")
-    page.wait_for_timeout(400)  # the list narrows as one types
+    expect(page.get_by_role("option")).to_have_count(2)  # the list narrows as one types
     page.keyboard.press("Enter")
     expect(page.locator("#finetune-estimate dd").first).to_be_visible(timeout=20_000)
     page.locator("#finetune-max_steps input").focus()
