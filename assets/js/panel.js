@@ -65,27 +65,35 @@
       const mine = ++this.ask;
       this.place.data.innerHTML = `<div class="st-working" role="status">${esc(t("data.reading"))}</div>`;
       try {
-        const found = await studio.call("inspect", { ref });
+        const columns = this.state.values.columns || {};
+        let found, wrong;
+        try { found = await studio.call("inspect", { ref, columns }); } catch (error) {
+          if (!Object.keys(columns).length) throw error;
+          found = await studio.call("inspect", { ref });  // so that the columns can be mended here
+          wrong = { severity: "error", message: error.message, hint: error.hint };
+        }
+        if (wrong) found.findings = [wrong, ...found.findings.filter((f) => f.code !== "unknown_format")];
         if (mine === this.ask) this.drawData(found);
       } catch (error) { if (mine === this.ask) this.problem("data", error); }
     }
 
     drawData(found) {
-      const roles = Object.entries(found.roles || {});
+      const roles = [...Object.keys(found.roles), ...found.offer.filter((role) => !(role in found.roles))].map((role) => [role, found.roles[role]]);
       const chosen = this.state.values.columns || {};
       const columns = found.columns || [];
-      const finding = (f) => `<li class="st-finding st-level-${esc(f.level || "info")}"><b>${esc(f.message || f.text || f)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}</li>`;
-      const pick = (role, column) => `<label class="st-role"><span>${esc(role)}</span><select data-role="${esc(role)}">${[...new Set([column, ...columns])].filter((c) => c != null).map((c) =>
+      const finding = (f) => `<li class="st-finding st-level-${esc(f.severity)}"><b>${esc(f.message)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}${(f.examples || []).length ? `<small>${f.examples.slice(0, 3).map(esc).join("<br>")}</small>` : ""}</li>`;
+      const pick = (role, column) => `<label class="st-role"><span>${esc(role)}</span><select data-role="${esc(role)}">${column == null || chosen[role] ? `<option value="">${esc(t("data.none"))}</option>` : ""}${columns.map((c) =>
         `<option ${c === (chosen[role] ?? column) ? "selected" : ""}>${esc(c)}</option>`).join("")}</select></label>`;
-      this.place.data.innerHTML = `<dl class="st-tiles"><div><dt>${esc(t("data.format"))}</dt><dd>${esc(found.format_title || found.format || "–")}</dd></div>
-        <div><dt>${esc(t("data.rows"))}</dt><dd>${studio.num(found.rows)}</dd></div></dl>
+      this.place.data.innerHTML = `<dl class="st-tiles"><div><dt>${esc(t("data.format"))}</dt><dd>${esc(found.title || "–")}</dd></div>
+        <div><dt>${esc(t("data.rows"))}</dt><dd>${found.rows_exact ? "" : "≈ "}${studio.num(found.rows)}</dd></div></dl>
+        ${[...found.evidence, ...found.notes].length ? `<p class="st-muted">${[...found.evidence, ...found.notes].map(esc).join(" ")}</p>` : ""}
         ${roles.length ? `<h3>${esc(t("data.columns"))}</h3><p class="st-muted">${esc(t("data.columns.help"))}</p><div class="st-roles">${roles.map(([r, c]) => pick(r, c)).join("")}</div>` : ""}
         ${(found.findings || []).length ? `<h3>${esc(t("data.findings"))}</h3><ul class="st-findings">${found.findings.map(finding).join("")}</ul>` : `<p class="st-good">${esc(t("data.clean"))}</p>`}`;
       for (const select of this.place.data.querySelectorAll("select"))
         select.onchange = () => {
           const next = { ...(this.state.values.columns || {}) };
           const role = select.dataset.role;
-          if (select.value === found.roles[role]) delete next[role]; else next[role] = select.value;
+          if (!select.value || (select.value === found.roles[role] && !chosen[role])) delete next[role]; else next[role] = select.value;
           studio.send(`open_${this.tab}`, { values: { columns: next } });
         };
     }

@@ -14,7 +14,7 @@ from studio.datasets.checks import Checks
 from studio.datasets.convert import Reject, for_sft, normalise, turns_of
 from studio.datasets.formats import SAMPLE, Rows, open_source
 from studio.datasets.rows import EXAMPLES
-from studio.datasets.roles import Detected, detect
+from studio.datasets.roles import ROLES, Detected, detect
 from studio.errors import StudioError
 
 LIMIT = 5000  # rows that are checked
@@ -36,6 +36,7 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
 
     Returns:
         ``format`` (``None`` if none fits), ``title``, ``roles``, ``columns``, ``confidence``, ``evidence``, ``notes``;
+        ``offer`` (the roles a person may give a column to);
         ``rows`` and ``rows_exact`` (an estimate if false), ``checked`` and ``usable`` (rows looked at, and those of
         them that can be trained on); ``findings`` [{code, severity, count, message, hint, examples}] about the rows
         looked at; ``samples`` (the first 20 in canonical shape), ``raw`` (the first 5 as they are), ``stats`` and
@@ -90,6 +91,7 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
     return {
         "ref": str(ref), "format": detected.format if detected else None, "title": detected.title if detected else "",
         "roles": detected.roles if detected else {}, "columns": columns_seen,
+        "offer": list(ROLES[detected.format]) if detected else ["prompt", "completion", "messages", "text"],
         "confidence": detected.confidence if detected else 0.0, "evidence": detected.evidence if detected else [],
         "notes": Rows(source, detected).notes if detected else [], "rows": rows, "rows_exact": exact,
         "checked": checked,

@@ -143,6 +143,8 @@ def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: 
         columns = {role if key in ("messages", "conversations") else key: column for key, column in columns.items()}
     kinds = [kind for kind, roles in ROLES.items() if set(columns) <= set(roles) and format in ("auto", kind)]
     fits = [kind for kind in kinds if _needed(kind, columns) <= set(columns)]
+    if not fits and (found := _merged(rows, columns, format)):
+        return found
     if not fits:  # the person named some: the rest by their names
         for kind in kinds:
             made = dict(columns)
@@ -153,11 +155,24 @@ def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: 
                 columns, fits = made, [kind]
                 break
     if not fits:
-        raise StudioError(f"The roles {', '.join(columns)} do not make a format.",
+        raise StudioError(f"A role is missing beside {names_of(columns)}: alone they make no format.",
                           "Choose prompt + completion, instruction + output, messages, text, or chosen + rejected.",
                           "columns")
     found = Detected(fits[0], dict(columns), ["You chose the columns."], 1.0, names)
     return _complete(found, table)
+
+
+def _merged(rows: list[Row], columns: dict[str, str], format: str) -> Detected | None:
+    """What is detected without the person's columns, with these put in, if they are roles of that format."""
+    try:
+        found = detect(rows, None, format)
+    except StudioError:
+        return None
+    if not set(columns) <= set(ROLES[found.format]):
+        return None
+    found.roles, found.confidence = found.roles | columns, 1.0
+    found.evidence.insert(0, "You chose some of the columns.")
+    return found
 
 
 def _needed(kind: str, given: dict[str, str]) -> set[str]:

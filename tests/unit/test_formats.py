@@ -197,6 +197,8 @@ def test_columns_chosen_by_the_person():
     assert (found.format, found.confidence) == ("prompt_completion", 1.0)
     assert normalise(rows[0], found) == {"prompt": "Why?", "completion": "Because."}
     assert detect([{"q1": "a", "answer": "b"}], {"prompt": "q1"}).roles == {"prompt": "q1", "completion": "answer"}
+    kept = detect([{"question": "a", "answer": "b", "note": "c", "label": "maths"}] * 2, {"completion": "note"})
+    assert (kept.format, kept.roles) == ("prompt_completion", {"prompt": "question", "completion": "note"})
     assert detect([{"talk": [HUMAN, GPT]}], {"messages": "talk"}).format == "sharegpt"
     assert detect([{"a": "x", "b": "y"}], {"text": "b"}).format == "text"
     rated = [{"q": "a", "a": "b", "ok": "yes"}]
@@ -205,7 +207,7 @@ def test_columns_chosen_by_the_person():
 
 @pytest.mark.parametrize(("columns", "said"), [
     ({"prompt": "qestion"}, "no column 'qestion'"), ({"boss": "question"}, "not a role"),
-                                               ({"system": "question"}, "do not make a format"),
+                                               ({"history": "question"}, "A role is missing"),
     ({"messages": "question"}, "holds no conversations"),
 ])
 def test_wrong_columns_are_refused_at_their_field(columns, said):
