@@ -12,7 +12,7 @@ import webbrowser
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 _spare = "pyarrow" not in sys.modules
-if _spare:  # gradio brings pandas, which takes pyarrow if it is there: 36 MB and half a second that the page never uses
+if _spare:  # gradio brings pandas, which takes pyarrow if it is there: 36 MB and half a second for nothing
     sys.modules["pyarrow"] = None  # type: ignore[assignment]
 import gradio as gr  # noqa: E402
 
@@ -75,8 +75,8 @@ def check_bind(host: str, auth: str | None, on_space: bool = False) -> tuple[str
             raise StudioError("--auth needs a name and a password.", "Write it as --auth name:password.", "auth")
         pair = (user, password)
     if host not in serving.LOOPBACK and pair is None and not on_space:
-        raise StudioError(f"Refusing to serve on {host} without a login: anyone who reaches that address could run code "
-                          "on this machine by loading a model.",
+        raise StudioError(f"Refusing to serve on {host} without a login: anyone who reaches that address could run "
+                          "code on this machine by loading a model.",
                           "Add --auth name:password, or leave --host out to serve this machine only.", "host")
     return pair
 

@@ -1,7 +1,8 @@
 """A recipe as a form: one control per field, made from ``studio.recipe.fields``.
 
-The mapping is plain Python and exact: ``recipe -> controls -> recipe`` is the identity (``to_control``, ``from_control``). Nothing is
-clipped or rounded on the way: what a person typed reaches the recipe, which refuses it at its field.
+The mapping is plain Python and exact: ``recipe -> controls -> recipe`` is the identity (``to_control``,
+``from_control``). Nothing is clipped or rounded on the way: what a person typed reaches the recipe, which refuses it
+at its field.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ def values_of(kind: str, method: str, controls: dict[str, Any]) -> dict[str, Any
 def controls_of(kind: str, method: str, values: dict[str, Any]) -> dict[str, Any]:
     """What the controls show for plain recipe values; fields not given show their default."""
     specs = specs_of(kind)[method]
-    return {name: to_control(spec, values.get(name, spec.default), spec.type == "dict" and plain_table(kind, method, name))
+    return {name: to_control(spec, values.get(name, spec.default),
+                             spec.type == "dict" and plain_table(kind, method, name))
             for name, spec in specs.items()}
 
 
@@ -160,7 +162,8 @@ class Form:
         for group in self.specs.values():
             for name, spec in group.items():
                 self.all.setdefault(name, spec)
-        self.drivers = sorted({driver for group in self.specs.values() for spec in group.values() for driver in spec.when})
+        self.drivers = sorted({driver for group in self.specs.values() for spec in group.values()
+                               for driver in spec.when})
 
     def build_method(self) -> None:
         """The switch between the methods of the family."""
@@ -180,14 +183,16 @@ class Form:
     def _section(self, group: str, names: list[str]) -> None:
         closed = "" if group in OPEN_GROUPS else " st-starts-closed"
         with gr.Column(elem_classes=["st-card", "st-section" + closed], elem_id=eid(self.tab, f"group-{group}")):
-            gr.HTML(f'<button type="button" class="st-section-head" data-st-toggle aria-expanded="{str(not closed).lower()}">'
+            gr.HTML('<button type="button" class="st-section-head" data-st-toggle '
+                    f'aria-expanded="{str(not closed).lower()}">'
                     f'<span class="st-chevron" aria-hidden="true"></span><span>{t(f"group.{group}")}</span>'
                     f'<small>{t(f"group.{group}.about")}</small></button>', js_on_load="", apply_default_css=False)
             with gr.Row(elem_classes=["st-grid"]):
                 for name in names:
                     self.controls[name] = self._control(self.all[name], name in self.specs[self.first])
                     if name in ("model", "dataset"):
-                        gr.HTML(f'<button type="button" class="st-link" data-st-hub="{name}" data-st-tab="{self.tab}">{t("hub.open")}</button>',
+                        gr.HTML(f'<button type="button" class="st-link" data-st-hub="{name}" '
+                                f'data-st-tab="{self.tab}">{t("hub.open")}</button>',
                                 js_on_load="", apply_default_css=False, elem_id=eid(self.tab, f"hub-{name}"),
                                 elem_classes=["st-hub-link", f"st-hub-{name}"])
                     if name == "dataset":
@@ -204,8 +209,8 @@ class Form:
         classes = ["st-field", f"st-field-{spec.widget or spec.type}"]
         if spec.type == "dict":
             return gr.HTML(value, html_template='<div class="st-pairs" data-st-keep></div>', elem_classes=classes,
-                           js_on_load="studio.mount('pairs', {element, props, watch, trigger})", apply_default_css=False,
-                           title=title, help=spec.help, field=spec.name, kind=self.kind,
+                           js_on_load="studio.mount('pairs', {element, props, watch, trigger})",
+                           apply_default_css=False, title=title, help=spec.help, field=spec.name, kind=self.kind,
                            names=self._names(spec.name),
                            **{k: v for k, v in common.items() if k != "label"})
         common |= {"info": info, "elem_classes": classes}
@@ -215,7 +220,8 @@ class Form:
             return gr.Dropdown([(str(value), value)] if value else [], value=value or None, allow_custom_value=True,
                                filterable=True, **common)
         if spec.type == "list":
-            return gr.Textbox(value, lines=3, max_lines=10, placeholder=spec.placeholder or t("form.one_a_line"), **common)
+            return gr.Textbox(value, lines=3, max_lines=10, placeholder=spec.placeholder or t("form.one_a_line"),
+                              **common)
         if spec.type == "choice" or spec.choices:
             pairs = [(text, choice) for choice, text in spec.choices]
             return gr.Dropdown(pairs, value=value, allow_custom_value=spec.type != "choice", **common)
@@ -224,7 +230,8 @@ class Form:
         if spec.type in ("int", "float"):
             return gr.Number(value, step=1 if spec.type == "int" else _step(spec), **common)
         lines = 3 if spec.widget == "text" else 1
-        return gr.Textbox(value, lines=lines, max_lines=12 if lines > 1 else 1, placeholder=spec.placeholder or None, **common)
+        return gr.Textbox(value, lines=lines, max_lines=12 if lines > 1 else 1, placeholder=spec.placeholder or None,
+                          **common)
 
     def _names(self, field: str) -> list[list[str]]:
         """What a table's first column may hold, with a help each, to pick from."""
@@ -257,7 +264,7 @@ class Form:
         return made
 
     def switched(self, method: str, *held: Any) -> list[Any]:
-        """Updates for the controls after the method changed: its own fields, and its defaults where nothing was typed."""
+        """Updates for the controls after the method changed: its own fields, its defaults where nothing was typed."""
         now = dict(zip(self.controls, held, strict=True))
         others = [specs for name, specs in self.specs.items() if name != method]
         values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The five named endpoints for programs (and, with ``--mcp``, tools for assistants). All other listeners are private."""
+"""The five named endpoints for programs (with ``--mcp``, tools for assistants). All other listeners are private."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def list_methods() -> list:
 
 def build() -> None:
     """Publish the endpoints. Their annotations are resolved here, because gradio reads them as types."""
-    functions: dict[str, Any] = {fn.__name__: fn for fn in (submit_run, run_status, list_runs, validate_recipe, list_methods)}
+    published = (submit_run, run_status, list_runs, validate_recipe, list_methods)
+    functions: dict[str, Any] = {fn.__name__: fn for fn in published}
     for name in NAMES:
         fn = functions[name]
         kinds = {"dict": dict, "list": list, "str": str, "int": int, "gr.Request": gr.Request}

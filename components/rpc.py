@@ -1,7 +1,8 @@
 """What the page's scripts may ask of the core: small functions, one dict in, one dict out.
 
-They travel outside gradio's queue, so a poll costs one short request. Each answers ``{"ok": …}`` or ``{"error": {message, hint, field}}``;
-an exception would reach the browser as a bare null. They are public addresses: nothing here trusts its arguments.
+They travel outside gradio's queue, so a poll costs one short request. Each answers ``{"ok": …}`` or ``{"error":
+{message, hint, field}}``; an exception would reach the browser as a bare null. They are public addresses: nothing here
+trusts its arguments.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def answer(fn: Callable[[dict, gr.Request], Any]) -> Callable[[dict, gr.Request]
 
 
 def plain(value: Any) -> Any:
-    """``value`` with keys that are exactly ``str``: the JSON writer refuses the str subclass that database rows have."""
+    """``value`` with keys that are exactly ``str``: the JSON writer refuses the str subclass of database rows."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -191,8 +192,9 @@ def brief(row: dict[str, Any]) -> dict[str, Any]:
     """A run as lists show it."""
     keys = ("id", "kind", "method", "label", "state", "position", "created", "started", "ended", "reason")
     recipe, summary = row.get("recipe") or {}, row.get("summary") or {}
-    return {key: row.get(key) for key in keys} | {"model": recipe.get("model"), "dataset": recipe.get("dataset"),
-                                                  "loss": summary.get("train_loss"), "eval_loss": summary.get("eval_loss")}
+    return {key: row.get(key) for key in keys} | {
+        "model": recipe.get("model"), "dataset": recipe.get("dataset"), "loss": summary.get("train_loss"),
+        "eval_loss": summary.get("eval_loss")}
 
 
 def curve(row: dict[str, Any]) -> dict[str, Any]:
@@ -204,8 +206,7 @@ def curve(row: dict[str, Any]) -> dict[str, Any]:
     points = [value for _, value in series.get("loss", []) if isinstance(value, (int, float))]
     found: dict[str, Any] = {"curve": points[::max(1, len(points) // 40)]}
     if row["state"] != "succeeded":
-        found |= {name: values[-1][1] for name, values in (("loss", series.get("loss")), ("eval_loss", series.get("eval_loss")))
-                  if values}
+        found |= {name: series[name][-1][1] for name in ("loss", "eval_loss") if series.get(name)}
     if row["ended"]:
         if len(_curves) > 1000:
             _curves.clear()
@@ -256,5 +257,5 @@ def hub_search(data: dict, request: gr.Request) -> Any:
     return api.hub_search(str(data.get("kind") or "model"), str(data.get("query") or "")[:200])
 
 
-FUNCTIONS = [poll, runs, run, submit, stop, resume, remove, reorder, run_script, card, dock, hardware, inspect, preview, library,
-             lineage, rename, delete, hub_search]
+FUNCTIONS = [poll, runs, run, submit, stop, resume, remove, reorder, run_script, card, dock, hardware, inspect,
+             preview, library, lineage, rename, delete, hub_search]

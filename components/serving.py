@@ -1,8 +1,8 @@
 """The page's own files, and its real ``<head>``.
 
 Gradio adds a custom head by script, after the first paint and in no fixed order with its components. This middleware
-writes the styles and scripts into the page itself, so nothing flashes unstyled and ``window.studio`` is there first. It also serves the
-files, from this machine only, and compresses the page, which gradio sends as it is.
+writes the styles and scripts into the page itself, so nothing flashes unstyled and ``window.studio`` is there first.
+It also serves the files, from this machine only, and compresses the page, which gradio sends as it is.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css")
-SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js", "library.js", "chat_text.js", "chat_picker.js",
-           "chat_parts.js", "chat.js")
+SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js",
+           "library.js", "chat_text.js", "chat_picker.js", "chat_parts.js", "chat.js")
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _OTHERS = re.compile(rb'<meta (?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*')
@@ -47,9 +47,11 @@ def head(tabs: list[str], methods: dict[str, str]) -> str:
     scripts = [ASSETS / "js" / name for name in SCRIPTS]
     styles, scripts = ([path for path in paths if path.exists()] for paths in (styles, scripts))
     version = int(max(path.stat().st_mtime for path in [*styles, *scripts, _PLOTLY]))
-    data = json.dumps({"strings": strings.tables(), "tabs": tabs, "methods": methods, "version": version}).replace("<", "\\u003c")
+    facts = {"strings": strings.tables(), "tabs": tabs, "methods": methods, "version": version}
+    data = json.dumps(facts).replace("<", "\\u003c")
     tags = [f'<link rel="stylesheet" href="studio/css/{path.name}?v={version}">' for path in styles]
-    tags += ['<link rel="icon" href="studio/icons/favicon.svg" type="image/svg+xml">', f"<script>window.STUDIO={data}</script>"]
+    tags += ['<link rel="icon" href="studio/icons/favicon.svg" type="image/svg+xml">',
+             f"<script>window.STUDIO={data}</script>"]
     tags += [f'<script src="studio/js/{path.name}?v={version}"></script>' for path in scripts]
     return "\n".join(tags)
 
@@ -57,8 +59,8 @@ def head(tabs: list[str], methods: dict[str, str]) -> str:
 def refusal(method: str, headers: dict[str, str], hosts: frozenset[str] | None) -> str:
     """Why a request is not served, or an empty string.
 
-    Another site open in the same browser must not start or delete runs here (cross-site posts), nor reach a studio that
-    serves this machine alone under a name of its own (DNS rebinding).
+    Another site open in the same browser must not start or delete runs here (cross-site posts), nor reach a studio
+    that serves this machine alone under a name of its own (DNS rebinding).
 
     Args:
         hosts: Names the studio answers to; ``None`` for any.

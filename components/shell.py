@@ -1,7 +1,7 @@
 """What every tab is given: the page, and a bus by which one tab opens another.
 
-In the browser ``studio.open("chat", {"models": ["starter", "library:ab12"]})`` shows the tab and then runs every handler that
-the tab registered with :meth:`Shell.on_open`, with the detail as its first argument.
+In the browser ``studio.open("chat", {"models": ["starter", "library:ab12"]})`` shows the tab and then runs every
+handler that the tab registered with :meth:`Shell.on_open`, with the detail as its first argument.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Words of the page, from ``assets/locales/<language>/*.json`` (flat objects, merged).
 
 A new language is a folder: whatever it lacks falls back to English. Labels are translated in the browser by its own
-language (``label``); texts made in Python are English (``t``). Titles and helps of recipe fields come from the recipes and may be
-overridden by ``field.<kind>.<method>.<name>.title`` and ``….help``.
+language (``label``); texts made in Python are English (``t``). Titles and helps of recipe fields come from the recipes
+and may be overridden by ``field.<kind>.<method>.<name>.title`` and ``….help``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def t(key: str, **values: Any) -> str:
 
 
 def label(key: str, english: str | None = None) -> Any:
-    """A label the browser translates. ``english`` registers the text of a key that comes from a recipe, not from a file."""
+    """A label the browser translates. ``english`` is the text of a key that comes from a recipe, not from a file."""
     import gradio as gr
 
     if english is not None:

@@ -1,6 +1,6 @@
-"""A tab that starts training: the form on the left, what it will do on the right, the live run in its place once started.
+"""A tab that starts training: the form on the left, what it will do on the right, then the live run in its place.
 
-The same function makes every such tab from the recipes of its family; nothing here knows a field by name but model and dataset.
+The same function makes every such tab from the recipes of its family; no field is known by name but model and dataset.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
         except RecipeError as err:
             return result | {"errors": err.fields, "refused": rpc.error_of(err)}
         except StudioError as err:
-            return result | {"errors": {err.field: str(err.message)} if err.field else {}, "refused": rpc.error_of(err)}
+            fields = {err.field: err.message} if err.field else {}
+            return result | {"errors": fields, "refused": rpc.error_of(err)}
         return result | {"errors": {}, "started": run["id"]}
 
     on_start.__annotations__ = {"request": gr.Request}
@@ -103,7 +104,8 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
         try:
             made = api.upload(path, owner)
         except StudioError as err:
-            raise gr.Error(f"{err.message} {err.hint}".strip(), title=t("form.upload.refused"), print_exception=False) from err
+            raise gr.Error(f"{err.message} {err.hint}".strip(), title=t("form.upload.refused"),
+                           print_exception=False) from err
         return gr.update(value=made["ref"], choices=widgets.dataset_choices(owner))
 
     on_upload.__annotations__ = {"path": str, "request": gr.Request}
@@ -114,10 +116,12 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
             try:
                 values = parse(read_yaml(str(detail["yaml"])), kind, method).to_dict()
                 if values["kind"] != kind:
-                    raise StudioError(t("form.yaml.other_kind", kind=values["kind"]), t("form.yaml.other_kind.hint"), "kind")
+                    raise StudioError(t("form.yaml.other_kind", kind=values["kind"]), t("form.yaml.other_kind.hint"),
+                                      "kind")
             except StudioError as err:
                 result = check(form, None, method, *held)
-                return [result | {"yaml_error": rpc.error_of(err), "yaml": str(detail["yaml"])}, *[gr.skip()] * len(form.inputs)]
+                told = {"yaml_error": rpc.error_of(err), "yaml": str(detail["yaml"])}
+                return [result | told, *[gr.skip()] * len(form.inputs)]
             return [gr.skip(), *fill(values)]
         if not detail.get("values"):
             return [gr.skip()] * (1 + len(form.inputs))

@@ -20,8 +20,8 @@ def heading(title: str, lead: str) -> Any:
 
 def mounted(script: str, elem_id: str, value: Any = "", classes: list[str] | None = None, **props: Any) -> gr.HTML:
     """An element filled by the page's own script ``script`` (see ``studio.mount`` in ``core.js``)."""
-    return gr.HTML(value, html_template=f'<div class="st-mount" data-script="{script}"></div>', js_on_load=_MOUNT % script,
-                   elem_id=elem_id, elem_classes=classes, apply_default_css=False, **props)
+    return gr.HTML(value, html_template=f'<div class="st-mount" data-script="{script}"></div>',
+                   js_on_load=_MOUNT % script, elem_id=elem_id, elem_classes=classes, apply_default_css=False, **props)
 
 
 def model_choices(owner: str | None) -> list[tuple[str, str]]:

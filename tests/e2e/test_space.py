@@ -26,8 +26,8 @@ SPACE = {"SYSTEM": "spaces", "SPACE_ID": "someone/studio", "OAUTH_CLIENT_ID": "i
 
 def cookie(user: str, seconds: float = 3600) -> str:
     """The session cookie that gradio sets after a login through the Hub."""
-    info = {"oauth_info": {"userinfo": {"preferred_username": user, "name": user, "sub": user}, "expires_at": time.time() + seconds,
-                           "access_token": "none", "scope": "openid"}}
+    info = {"oauth_info": {"userinfo": {"preferred_username": user, "name": user, "sub": user}, "scope": "openid",
+                           "expires_at": time.time() + seconds, "access_token": "none"}}
     signer = TimestampSigner(hashlib.sha256((SECRET + "-v4").encode()).hexdigest())
     return "session=" + signer.sign(base64.b64encode(json.dumps(info).encode())).decode()
 
@@ -75,15 +75,16 @@ def test_on_a_space_each_person_sees_their_own_runs(browser, space):
         assert len(page.evaluate("studio.call('runs')")) == count
     for what in ("poll", "run", "stop", "remove", "resume", "card", "run_script"):
         for page in (bob, stranger):
-            refused = page.evaluate(f"studio.call('{what}', {{run: '{run}'}}).then(() => '', (error) => error.message)")
+            refused = page.evaluate(f"studio.call('{what}', {{run: '{run}'}}).then(() => '', (err) => err.message)")
             assert refused, what
-    assert len(ann.evaluate("studio.call('library')")["models"]) > len(bob.evaluate("studio.call('library')")["models"])
+    seen = {who: len(page.evaluate("studio.call('library')")["models"]) for who, page in (("ann", ann), ("bob", bob))}
+    assert seen["ann"] > seen["bob"]
 
 
 @pytest.mark.timeout(60)
 def test_a_public_bind_without_a_login_is_refused_with_a_reason(home):
-    done = subprocess.run([sys.executable, "-m", "components.app", "--host", "0.0.0.0", "--no-browser"], cwd=ROOT, timeout=50,
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "components.app", "--host", "0.0.0.0", "--no-browser"], cwd=ROOT,
+                          capture_output=True, text=True, timeout=50)
     assert done.returncode == 2
     assert "login" in done.stderr and "--auth" in done.stderr and "Traceback" not in done.stderr
 

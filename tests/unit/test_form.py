@@ -34,8 +34,9 @@ def values_for(spec):
         made = st.dictionaries(st.sampled_from(["prompt", "completion", "text"]), TEXT.filter(str.strip), max_size=3)
     elif spec.type == "dict":
         made = st.dictionaries(st.sampled_from(["adam_beta1", "max_grad_value", "label_smoothing_factor", "run"]),
-                               st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT,
-                                         st.none(), st.lists(st.integers(), max_size=3)), max_size=4)
+                               st.one_of(st.booleans(), st.integers(), TEXT, st.none(),
+                                         st.floats(allow_nan=False, allow_infinity=False),
+                                         st.lists(st.integers(), max_size=3)), max_size=4)
     else:
         made = TEXT
     return st.one_of(made, st.none()) if spec.optional else made
@@ -74,8 +75,8 @@ def test_a_number_loses_no_digit(value):
     assert float(form.number_text(value)) == value
 
 
-@pytest.mark.parametrize(("value", "text"), [(2e-4, "2e-4"), (0.05, "0.05"), (3.0, "3"), (1.5e-5, "1.5e-5"), (0.0, "0"),
-                                             (None, ""), (10_000_000.0, "1e7")])
+@pytest.mark.parametrize(("value", "text"), [
+    (2e-4, "2e-4"), (0.05, "0.05"), (3.0, "3"), (1.5e-5, "1.5e-5"), (0.0, "0"), (None, ""), (10_000_000.0, "1e7")])
 def test_numbers_are_short(value, text):
     assert form.number_text(value) == text
 
@@ -105,7 +106,8 @@ def test_a_fraction_is_not_rounded_into_a_whole_number():
 
 def test_table_values_are_yaml_but_column_names_are_text():
     extra, columns = _spec("sft", "extra"), _spec("sft", "columns")
-    assert form.from_control(extra, [["adam_beta1", "0.8"], ["flag", "true"], ["", ""]]) == {"adam_beta1": 0.8, "flag": True}
+    pairs = [["adam_beta1", "0.8"], ["flag", "true"], ["", ""]]
+    assert form.from_control(extra, pairs) == {"adam_beta1": 0.8, "flag": True}
     assert form.from_control(columns, [["prompt", "1"]], plain=True) == {"prompt": "1"}
     assert form.plain_table("sft", "lora", "columns") and not form.plain_table("sft", "lora", "extra")
 
