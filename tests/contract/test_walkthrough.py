@@ -47,7 +47,7 @@ def test_a_method_is_one_file_and_one_line(project: Path, tmp_path: Path) -> Non
     schema = json.loads(_python(project, "-m", "studio.cli", "schema", "sft/ln"))
     assert schema["properties"]["learning_rate"]["default"] == 5e-3
 
-    page = _python(project, "-c", "from components.app import build; import json; print(json.dumps(build().get_config_file()))")
+    page = _python(project, "-c", "from components.app import build; print(build().get_config_file())")
     assert "LN tuning" in page
 
     _python(project, "-m", "studio.docs")
