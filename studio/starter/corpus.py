@@ -15,14 +15,14 @@ from . import world as w
 Message = dict[str, str]
 
 SEED = 1
-ROWS = 120_000
+ROWS = 130_000
 HELD_OUT_ROWS = 600
 
 # Shares of the rows. Sums and counting need many more repetitions than facts to be learned.
 MIX = {
-    "plain": 7, "told": 4, "multi_turn": 9, "talk": 2, "people": 10, "animals": 6, "colours": 3, "places": 2,
-    "opposites": 5, "sentiment": 3, "paragraph": 24, "repeat": 6, "counting": 6, "sums": 12, "identity": 3,
-    "one_word": 5, "unknown": 2,
+    "plain": 6, "told": 4, "multi_turn": 8, "talk": 2, "people": 10, "animals": 5, "colours": 3, "places": 2,
+    "opposites": 4, "sentiment": 3, "paragraph": 24, "repeat": 8, "counting": 8, "sums": 12, "identity": 3,
+    "one_word": 6, "unknown": 2,
 }
 
 _TALK = (
@@ -30,7 +30,8 @@ _TALK = (
     ("How are you?", "I am fine."), ("What is your name?", "My name is Pip."), ("Who are you?", "My name is Pip."),
     ("Tell me your name.", "My name is Pip."),
     ("What can you do?", "I can tell stories, count, add small numbers and answer questions."),
-    ("Thank you.", "You are welcome."), ("Thanks!", "You are welcome."), ("Goodbye!", "Goodbye!"), ("Bye!", "Goodbye!"),
+    ("Thank you.", "You are welcome."), ("Thanks!", "You are welcome."), ("Goodbye!", "Goodbye!"),
+    ("Bye!", "Goodbye!"),
 )
 _NEUTRAL_SYSTEM = ("You are a helper.", "You are a kind helper.", "You answer questions.", "Answer with one sentence.")
 
@@ -93,7 +94,8 @@ def rows(seed: int, count: int, held: bool = False) -> Iterator[dict[str, object
             turns = skills.about_paragraph(rng, held, rng.randint(1, 4))
             yield {"messages": [m for turn in turns for m in _answered(turn)]}
         else:
-            item = _talk(rng) if kind == "talk" else (stories.told if kind == "told" else skills.SKILLS[kind])(rng, held)
+            make = stories.told if kind == "told" else skills.SKILLS.get(kind)
+            item = make(rng, held) if make else _talk(rng)
             system = rng.choice(_NEUTRAL_SYSTEM) if rng.random() < 0.08 else None
             yield {"messages": _answered(item, system)}
 
@@ -136,17 +138,23 @@ def score(answers: Sequence[str], questions: Sequence[Question]) -> dict[str, fl
     return {skill: sum(right) / len(right) for skill, right in hits.items()}
 
 
-def main() -> int:
-    """Command line: writes the corpus and its held-out side where presets/pretrain/starter.yaml looks for them."""
+def write_workspace(seed: int = SEED, count: int = ROWS) -> list[Path]:
+    """Writes the corpus and its held-out side where presets/pretrain/starter.yaml looks; returns both paths."""
     from studio import settings
 
+    folder = settings.home() / "datasets"
+    return [write_corpus(folder / "starter-corpus.jsonl", seed, count),
+            write_corpus(folder / "starter-heldout.jsonl", seed + 1, HELD_OUT_ROWS, held=True)]
+
+
+def main() -> int:
+    """Command line: writes both files into the workspace."""
     parser = argparse.ArgumentParser(description="Write the starter corpus into the workspace.")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--rows", type=int, default=ROWS)
     args = parser.parse_args()
-    folder = settings.home() / "datasets"
-    print(write_corpus(folder / "starter-corpus.jsonl", args.seed, args.rows))
-    print(write_corpus(folder / "starter-heldout.jsonl", args.seed + 1, HELD_OUT_ROWS, held=True))
+    for path in write_workspace(args.seed, args.rows):
+        print(path)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Two datasets with the faults that real exports have; the index says how many rows have each, and a test counts them."""
+"""Two datasets with the faults that real exports have. The index says how many rows have each; a test counts them."""
 
 from __future__ import annotations
 

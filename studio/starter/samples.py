@@ -1,4 +1,4 @@
-"""Writes the shipped sample datasets: `python -m studio.starter.samples FOLDER`. The same code gives the same bytes."""
+"""Writes the shipped sample datasets, always the same bytes: `python -m studio.starter.samples FOLDER`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _NEW_PLOTS = (
     "{n} could not sleep. {He} looked out of the window. The moon was round and white. A small {a} sat in the grass"
     " and looked at the moon too. \"Good night, {a},\" said {n}. The moon smiled, and all was well.",
     "{n} and {m} sat near the lake at night. The moon was in the water. \"I want to give it to you,\" said {n}."
-    " {He} put a {c} cup into the lake and took some water. The moon was in the cup. The moon smiled, and all was well.",
+    " {He} put a {c} cup into the lake and took some water. The moon was in the cup."
+    " The moon smiled, and all was well.",
     "A {a} walked to the {s} at night. It was dark, and the {a} was afraid. Then the moon came out. {n} saw the {a}"
     " and took it home. They had some {f} and a warm bed. The moon smiled, and all was well.",
 )

@@ -48,7 +48,8 @@ def answer(model: Any, tokenizer: Any, chats: Sequence[list[corpus.Message]], ma
     return answers
 
 
-def held_out_loss(model: Any, tokenizer: Any, seed: int, rows: int = 500, max_length: int = 512) -> tuple[float, float]:
+def held_out_loss(model: Any, tokenizer: Any, seed: int, rows: int = 500, max_length: int = 512
+                  ) -> tuple[float, float]:
     """Mean loss (nats per token) over held-out rows of the corpus, each alone in its context, and its perplexity."""
     import torch
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
@@ -193,12 +192,14 @@ def paragraph(rng: random.Random, held: bool) -> Item:
 
 
 def repeat(rng: random.Random, held: bool) -> Item:
-    """Saying a text again; copying is what answering from a paragraph is made of."""
-    while True:
-        story, _ = _scene(rng)
-        text = " ".join(re.findall(r"[^.]+\.", story)[: rng.randint(1, 3)]).replace("  ", " ")
-        if w.is_held_out(text) == held:
-            return Item(f"Say this again: {text}", text)
+    """Saying words again. Answering from a paragraph is made of copying, and random words can only be copied."""
+
+    def make(rng: random.Random) -> tuple[str, Item]:
+        words = tuple(w.VISITORS) + w.TOYS + w.COLOURS + w.TOWNS + w.FOODS + w.PETS + w.SPOTS
+        text = " ".join(rng.sample(words, rng.randint(3, 10)))
+        return text, Item(f"Say this again: {text}", text)
+
+    return _draw(rng, held, make)
 
 
 def counting(rng: random.Random, held: bool) -> Item:
@@ -262,8 +263,8 @@ def unknown(rng: random.Random, held: bool) -> Item:
 
 SKILLS: dict[str, Maker] = {
     "people": people, "animals": animals, "colours": colours, "places": places, "opposites": opposites,
-    "sentiment": sentiment, "paragraph": paragraph, "repeat": repeat, "counting": counting, "sums": sums, "identity": identity,
-    "one_word": one_word, "unknown": unknown,
+    "sentiment": sentiment, "paragraph": paragraph, "repeat": repeat, "counting": counting, "sums": sums,
+    "identity": identity, "one_word": one_word, "unknown": unknown,
 }
 """What the corpus teaches, by name."""
 
