@@ -60,7 +60,7 @@ def check(form: Form, owner: str | None, method: str, *held: Any) -> dict[str, A
     titles = {name: spec.title for name, spec in form.specs[method].items()}
     groups = {name: spec.group for name, spec in form.specs[method].items()}
     return {"values": values, "errors": result.get("errors") or {}, "estimate": result.get("estimate"), "yaml": text,
-            "changed": changed, "titles": titles, "groups": groups}
+            "install": result.get("install"), "changed": changed, "titles": titles, "groups": groups}
 
 
 def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state: Any, preset: Any, start: Any) -> None:

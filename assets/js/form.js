@@ -137,6 +137,32 @@
     draw();
   };
 
+  /* An optional part that is all that is missing: installed as a run, when asked. */
+  async function install(tab, button, part) {
+    button.disabled = true;
+    button.textContent = t("estimate.installing", part);
+    try {
+      const { id } = await studio.call("submit", { values: { kind: "setup", method: "extra", extra: part.name, name: part.title } });
+      let run;
+      do {
+        await new Promise((done) => setTimeout(done, 700));
+        run = await studio.call("run", { run: id });
+      } while (!["succeeded", "failed", "stopped", "lost"].includes(run.state));
+      if (run.state !== "succeeded") throw { message: t("estimate.not_installed", part), hint: [run.reason, run.hint].filter(Boolean).join(" ") };
+      studio.toast(t("estimate.installed", part));
+      const state = studio.forms[tab];
+      if (state.install?.name === part.name) {
+        Object.assign(state, { install: null, errors: {}, refused: null });
+        showErrors(tab, state);
+        window.dispatchEvent(new CustomEvent("studio:form", { detail: tab }));
+      }
+    } catch (error) {
+      studio.toast(error.message, "bad", error.hint || "");
+      button.disabled = false;
+      button.textContent = t("estimate.install", part);
+    }
+  }
+
   /* What the run will take. */
   studio.parts.estimate = ({ root, props }) => {
     const draw = () => {
@@ -154,7 +180,9 @@
       const blocking = problems.length
         ? `<ul class="st-problems">${problems.map(([name, text]) => `<li><a href="#" data-field="${esc(name)}">${esc(state.titles[name] || name)}</a> ${esc(text)}</li>`).join("")}</ul>` : "";
       root.innerHTML = `<h2>${esc(t("estimate.title"))}</h2>${problems.length ? "" : `<dl class="st-tiles">${tiles}</dl>`}
-        ${(found.notes || []).map((note) => `<p class="st-note">${esc(note)}</p>`).join("")}${blocking}`;
+        ${(found.notes || []).map((note) => `<p class="st-note">${esc(note)}</p>`).join("")}${blocking}${state.install ? `<button type="button" class="st-btn st-install">${esc(t("estimate.install", state.install))}</button>` : ""}`;
+      const offer = root.querySelector(".st-install");
+      if (offer) offer.onclick = () => install(props.tab, offer, state.install);
       for (const link of root.querySelectorAll("[data-field]"))
         link.onclick = (event) => {
           event.preventDefault();

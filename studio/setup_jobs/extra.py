@@ -20,7 +20,7 @@ from studio import extras
 from studio.errors import StudioError
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
-from studio.settings import ROOT
+from studio.settings import ROOT, on_space
 
 if TYPE_CHECKING:
     from studio.jobs.context import Context
@@ -45,7 +45,10 @@ class InstallExtra(Method):
 
     @classmethod
     def check(cls, recipe: InstallExtraRecipe) -> None:
-        extras.extra(recipe.extra)
+        part = extras.extra(recipe.extra)
+        if on_space():
+            raise StudioError("On a Space packages come from requirements.txt, for all its visitors.",
+                              f"The owner can add {' '.join(part.requirements)} there.", "extra")
         folder = Path(sysconfig.get_path("purelib"))
         if not os.access(folder, os.W_OK):
             raise StudioError(f"The installation in {folder} cannot be written.",
