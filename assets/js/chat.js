@@ -8,7 +8,7 @@
 
   class Chat {
     constructor({ element, root, props, watch }) {
-      Object.assign(this, { element, root, id: null, title: "", columns: [], shared: { system: "", settings: {} }, models: [], list: [], engines: [], running: new Set() });
+      Object.assign(this, { element, root, props, id: null, title: "", columns: [], shared: { system: "", settings: {} }, models: [], list: [], engines: [], running: new Set() });
       root.innerHTML = `<div class="ch">
         <aside class="ch-rail" id="chat-rail" aria-label="${esc(t("chat.chats"))}"><div class="ch-rail-top"><button type="button" class="st-btn" id="chat-new">${icons.plus}${esc(t("chat.new"))}</button>
           <input type="search" id="chat-search" placeholder="${esc(t("chat.search"))}" aria-label="${esc(t("chat.search"))}"></div><nav class="ch-list" id="chat-list" aria-label="${esc(t("chat.chats"))}"></nav><div class="ch-engines" id="chat-engines"></div></aside>
@@ -21,20 +21,22 @@
       this.$ = (id) => root.querySelector(`#chat-${id}`);
       this.listen();
       watch("value", () => this.wanted(props.value));
-      this.start(props.value).catch((error) => studio.failed(error));
+      this.ready = this.start();
+      this.ready.catch((error) => studio.failed(error));
     }
 
     listen() {
-      const prompt = this.$("prompt");
-      this.$("new").onclick = () => this.fresh();
-      this.$("add").onclick = () => { if (this.columns.length < MAX) { this.columns.push(this.column("")); this.draw(); this.keep(); this.cols().at(-1).querySelector(".ch-pick").click(); } };
+      const prompt = this.$("prompt"), soon = (fn) => () => this.ready.then(fn);  // a quick hand may be here before the models are
+      this.$("new").onclick = soon(() => this.fresh());
+      this.$("add").onclick = () => { if (this.columns.length && this.columns.length < MAX) { this.columns.push(this.column("")); this.draw(); this.keep(); this.cols().at(-1).querySelector(".ch-pick").click(); } };
       this.$("toggle").onclick = () => this.rail(!this.root.querySelector(".ch").classList.contains("ch-open"));
-      this.$("settings").onclick = () => this.panel();
+      this.$("settings").onclick = soon(() => this.panel());
       this.$("search").oninput = () => { clearTimeout(this.wait); this.wait = setTimeout(() => this.chats(), 200); };
       this.$("list").onclick = (event) => this.pickChat(event);
       this.$("engines").onclick = (event) => this.unload(event);
       prompt.oninput = () => this.grow();
       prompt.onkeydown = (event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.send(); } };
+      this.root.querySelector(".ch-main").addEventListener("pointerdown", (event) => event.target.closest("#chat-toggle") || this.rail(false));
       this.root.querySelector("form").onsubmit = (event) => { event.preventDefault(); this.send(); };
       this.$("stop").onclick = () => this.halt();
       document.addEventListener("keydown", (event) => {
@@ -48,15 +50,15 @@
 
     // ---- what there is
 
-    async start(value) {
-      const found = await studio.call("chat_start");
+    async start() {
+      const found = await studio.call("chat_start"), value = this.props.value;
       Object.assign(this, { models: found.models, known: found.settings, engines: found.engines });
       this.drawEngines();
       const linked = (studio.param("models") || "").split(",").map((s) => s.trim()).filter(Boolean);
       studio.setParam("models", null);
       if (value?.models?.length) this.fresh(value.models);
       else if (linked.length) this.fresh(linked);
-      else if (studio.param("chat")) await this.open(studio.param("chat")); 
+      else if (studio.param("chat")) await this.open(studio.param("chat"));
       else this.fresh();
       this.asked = value?.at;
       await this.chats();
@@ -87,7 +89,7 @@
       const known = this.models.find((m) => m.ref === ref);
       if (known) return known.label;
       try { const url = new URL(ref); if (url.host) return [url.host, decodeURIComponent(url.hash.slice(1))].filter(Boolean).join(" · "); } catch { /* not an address */ }
-      return ref.replace(/^(hub|run|library):/, "") || t("chat.choose");
+      return ref.replace(/^(hub|run|library):/, "").replace(/^[~/.].*?([^/]+)\/*$/, "$1") || t("chat.choose");
     }
 
     column(ref) { return { key: newKey(), ref, own: false, system: "", settings: {}, messages: [], panel: false }; }
@@ -139,20 +141,24 @@
 
     async send(text = this.$("prompt").value) {
       if (!text.trim() || this.running.size || this.sending) return;
-      this.sending = true;
-      clearTimeout(this.later);
+      this.busy(true);
       try {
+        await this.ready;
+        clearTimeout(this.later);
         this.take(await studio.call("chat_ask", { id: this.id, setup: this.setup(), text }));
         if (this.$("prompt").value === text) this.$("prompt").value = "";
         this.grow();
         this.chats();
-      } catch (error) { studio.failed(error); } finally { this.sending = false; }
+      } catch (error) { studio.failed(error); } finally { this.busy(false); }
     }
 
     async again(name, values) {
       clearTimeout(this.later);
-      try { this.take(await studio.call(name, { id: this.id, setup: this.setup(), ...values })); } catch (error) { studio.failed(error); }
+      this.busy(true);
+      try { this.take(await studio.call(name, { id: this.id, setup: this.setup(), ...values })); } catch (error) { studio.failed(error); } finally { this.busy(false); }
     }
+
+    busy(sending) { this.sending = sending; this.buttons(); }
 
     async halt(column = null) {
       try { await studio.call("chat_stop", { id: this.id, column }); } catch (error) { studio.failed(error); }
@@ -255,7 +261,7 @@
     empty(column) {
       if (!column.ref) return `<div class="st-empty"><b>${esc(t("chat.empty.choose"))}</b><p>${esc(t("chat.empty.choose.hint"))}</p>${this.tuned() ? "" : `<button type="button" class="st-btn" data-act="train">${esc(t("chat.empty.train"))}</button>`}</div>`;
       if (this.columns.some((c) => c.messages.length) || column !== this.columns.find((c) => c.ref)) return `<div class="st-empty"><p>${esc(t("chat.empty.one"))}</p></div>`;
-      return `<div class="st-empty"><b>${esc(t("chat.empty"))}</b><p>${esc(t("chat.empty.hint"))} ${esc(t("chat.empty.example"))}</p><div class="ch-examples">${[1, 2, 3].map((n) => `<button type="button" class="st-btn st-small" data-act="example">${esc(t(`chat.example.${n}`))}</button>`).join("")}</div></div>`;
+      return `<div class="st-empty"><b>${esc(t("chat.empty"))}</b><p>${esc(t("chat.empty.hint"))}</p><div class="ch-examples">${[1, 2, 3].map((n) => `<button type="button" class="st-btn st-small" data-act="example">${esc(t(`chat.example.${n}`))}</button>`).join("")}</div></div>`;
     }
 
     /** Only the last message changed. */
@@ -279,12 +285,13 @@
     summed() { this.root.querySelector(".ch-sum span").textContent = summary(this.shared, this.known.defaults); }
 
     buttons() {
+      this.root.querySelector(".ch").setAttribute("aria-busy", String(this.running.size > 0 || !!this.sending));
       const busy = this.running.size > 0, prompt = this.$("prompt"), one = this.columns.length === 1;
       this.$("send").hidden = busy;
       this.$("stop").hidden = !busy;
       this.$("add").disabled = this.columns.length >= MAX;
       this.$("add").hidden = this.columns.length >= MAX;
-      prompt.placeholder = t(one ? "chat.prompt.placeholder.one" : "chat.prompt.placeholder");
+      prompt.placeholder = t(innerWidth < 760 ? (one ? "chat.prompt.one" : "chat.prompt.short") : one ? "chat.prompt.placeholder.one" : "chat.prompt.placeholder");
       prompt.setAttribute("aria-label", t(one ? "chat.prompt.one" : "chat.prompt"));
     }
 
