@@ -24,7 +24,7 @@ from studio import settings
 from studio.chat import address, records
 from studio.chat.client import Endpoint
 from studio.errors import StudioError
-from studio.jobs import process
+from studio.jobs import process, zygote
 from studio.library.refs import ModelRef, resolve_model
 
 IDLE_MINUTES = 10.0
@@ -188,17 +188,22 @@ def _spawn(base: ModelRef, path: Path) -> dict[str, Any]:
     key, log = secrets.token_urlsafe(24), path.with_suffix(".log")
     if log.exists():
         os.replace(log, path.with_suffix(".log.1"))
-    command = [sys.executable, "-m", "studio.chat.engine", "--base", base.ref, "--record", str(path),
-               "--idle", str(idle_minutes())]
+    arguments = ["--base", base.ref, "--record", str(path), "--idle", str(idle_minutes())]
+    paths = filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")])
     environment = os.environ | {"ATELIER_ENGINE_KEY": key, "STUDIO_HOME": str(settings.home()),
-                                "PYTHONPATH": os.pathsep.join(filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")])),
-                                "TOKENIZERS_PARALLELISM": "false"}
+                                "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
     with open(log, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
-                                 cwd=settings.home(), start_new_session=True)
-    _children[child.pid] = child
-    record = {"base": base.ref, "label": base.label, "pid": child.pid, "started": process.started(child.pid),
-              "key": key, "state": "loading", "stamp": _stamp(base.path), "adapters": {}}
+        pid = zygote.start_process("studio.chat.engine:main", arguments, environment, log)
+        if pid is None:
+            child = subprocess.Popen([sys.executable, "-m", "studio.chat.engine", *arguments], stdin=subprocess.DEVNULL,
+                                     stdout=out, stderr=out, env=environment, cwd=settings.home(), start_new_session=True)
+            _children[pid := child.pid] = child
+    try:
+        started = process.started(pid)
+    except psutil.NoSuchProcess:  # it ended at once; its log says why
+        started = 0.0
+    record = {"base": base.ref, "label": base.label, "pid": pid, "started": started, "key": key,
+              "state": "loading", "stamp": _stamp(base.path), "adapters": {}}
     records.write(path, record)
     return record
 

@@ -102,6 +102,21 @@ def start_guardian(env: dict[str, str]) -> bool:
         return False
 
 
+def start_process(target: str, args: list[str], env: dict[str, str], log: Path) -> int | None:
+    """Fork a process of its own session that runs ``module:function`` with ``args`` and exits with what it returns.
+
+    Returns:
+        Its pid, or ``None`` if it must be started cold.
+    """
+    if not ready():
+        return None
+    try:
+        answer = request({"op": "start", "target": target, "args": args, "env": env, "log": str(log)}, env, timeout=5)
+    except TimeoutError:
+        return None
+    return answer.get("pid") if answer else None
+
+
 def _line(stream: socket.socket) -> bytes:
     parts = []
     while part := stream.recv(1 << 16):
@@ -207,6 +222,9 @@ class Zygote:
             elif message["op"] == "run":
                 pid = self._fork(lambda: self._guard(client, message["env"]))
                 client.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+            elif message["op"] == "start":
+                pid = self._fork(lambda: self._start(client, message))
+                client.sendall(json.dumps({"pid": pid}).encode() + b"\n")
 
     def _fork(self, work: Any) -> int:
         pid = os.fork()
@@ -236,6 +254,26 @@ class Zygote:
         client.settimeout(None)
         client.sendall(json.dumps(probe.answer(message["target"], message["kwargs"])).encode() + b"\n")
         os._exit(0)
+
+    def _start(self, client: socket.socket, message: dict[str, Any]) -> NoReturn:
+        client.close()
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        _silence(0)
+        log = os.open(message["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        for fd in (1, 2):
+            os.dup2(log, fd)
+        os.close(log)
+        _adopt(message["env"])
+        os.chdir(settings.home())
+        module, _, name = message["target"].partition(":")
+        if (torch := sys.modules.get("torch")) and torch.cuda._is_in_bad_fork():
+            os.execve(sys.executable, [sys.executable, "-m", module, *message["args"]], message["env"])
+        for handler in logging.root.handlers[:]:
+            logging.root.removeHandler(handler)
+        random.seed()
+        os._exit(getattr(importlib.import_module(module), name)(message["args"]))
 
     def _guard(self, client: socket.socket, env: dict[str, str]) -> NoReturn:
         from studio.jobs import guardian
