@@ -73,7 +73,12 @@ def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     if spec.type == "list":
         return "\n".join(_escape(str(item)) for item in value or [])
     if spec.type == "dict":
-        return [[_escape(str(k)), _escape(v) if plain else _scalar(v)] for k, v in (value or {}).items()]
+        return [[_escape(str(k)), _escape(str(v)) if plain else _scalar(v)] for k, v in (value or {}).items()]
+    # A draft of an older studio may hold what this control cannot show; the page must open all the same.
+    if spec.type in ("int", "float"):
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if spec.type == "choice":
+        return value if value in [choice for choice, _ in spec.choices] else spec.default
     return value
 
 

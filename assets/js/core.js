@@ -180,6 +180,16 @@
     }
   };
 
+  /* Arrow keys move between the views of a card. */
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], tab = event.target.closest?.(".st-views [role=tab]");
+    if (!step || !tab) return;
+    const all = [...tab.parentElement.querySelectorAll("[role=tab]")], next = all[(all.indexOf(tab) + step + all.length) % all.length];
+    next.focus();
+    next.click();
+    event.preventDefault();
+  });
+
   /** Tell a screen reader. */
   studio.say = (text) => {
     let region = document.getElementById("st-live");

@@ -12,13 +12,6 @@
         ${VIEWS.map((v) => `<div class="st-view" role="tabpanel" data-panel="${v}" aria-labelledby="${this.tab}-view-${v}" ${v === this.view ? "" : "hidden"}></div>`).join("")}</div>`;
       this.place = Object.fromEntries(VIEWS.map((v) => [v, root.querySelector(`[data-panel=${v}]`)]));
       root.querySelector(".st-views").addEventListener("click", (event) => event.target.dataset.view && this.open(event.target.dataset.view));
-      root.querySelector(".st-views").addEventListener("keydown", (event) => {
-        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-        if (!step) return;
-        const next = VIEWS[(VIEWS.indexOf(this.view) + step + VIEWS.length) % VIEWS.length];
-        this.open(next);
-        root.querySelector(`[data-view=${next}]`).focus();
-      });
       this.empty("preview", "preview.empty", "preview.empty.hint");
       this.empty("data", "data.empty", "data.empty.hint");
       window.addEventListener("studio:form", (event) => event.detail === this.tab && this.take());
@@ -37,7 +30,6 @@
       this.view = view;
       for (const button of this.root.querySelectorAll("[role=tab]")) {
         button.setAttribute("aria-selected", String(button.dataset.view === view));
-        button.tabIndex = button.dataset.view === view ? 0 : -1;
       }
       for (const v of VIEWS) this.place[v].hidden = v !== view;
       this.take();

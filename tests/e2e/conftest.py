@@ -110,10 +110,10 @@ def open_page(browser, server) -> Iterator:
                                       color_scheme="dark" if dark else "light", reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(server.url + "/" + path)
-        page.wait_for_selector("#tabs", timeout=30_000)
+        page.wait_for_selector("#tabs")
         return page
 
     yield make

@@ -153,3 +153,10 @@ def test_table_scalars_round_trip(value):
 def _spec(kind, name):
     method = next(iter(family(kind)))
     return {spec.name: spec for spec in fields(family(kind).get(method).Recipe)}[name]
+
+
+@pytest.mark.parametrize(("name", "old"), [("num_train_epochs", ""), ("num_train_epochs", "many"), ("max_steps", True),
+                                           ("chat_template", "of an older studio")])
+def test_a_draft_that_cannot_be_shown_does_not_keep_the_page_from_opening(name, old):
+    shown = form.controls_of("sft", "lora", {name: old})[name]
+    assert shown is None or shown == _spec("sft", name).default
