@@ -51,7 +51,8 @@ def chat_ask(data: dict, request: gr.Request) -> dict:
 
 @answer
 def chat_retry(data: dict, request: gr.Request) -> dict:
-    return api.chat_retry(str(data.get("id") or ""), str(data.get("column") or ""), data.get("setup") or {}, need_login(request))
+    return api.chat_retry(str(data.get("id") or ""), str(data.get("column") or ""), data.get("setup") or {},
+                          need_login(request))
 
 
 @answer
@@ -87,5 +88,5 @@ def chat_delete(data: dict, request: gr.Request) -> None:
     return api.chat_delete(str(data.get("id") or ""), need_login(request))
 
 
-FUNCTIONS = [chat_start, chat_engines, chat_unload, chats, chat_open, chat_ask, chat_retry, chat_edit, chat_setup, chat_stop,
-             chat_poll, chat_rename, chat_delete]
+FUNCTIONS = [chat_start, chat_engines, chat_unload, chats, chat_open, chat_ask, chat_retry, chat_edit, chat_setup,
+             chat_stop, chat_poll, chat_rename, chat_delete]

@@ -1,11 +1,12 @@
 """The only door of the page, the command line and MCP into the core.
 
-Plain dicts, lists and strings in and out; every refusal is a :class:`studio.errors.StudioError`. ``owner`` is the person on a
-shared Space, whose own things alone are shown; ``None``, everywhere else, sees all.
+Plain dicts, lists and strings in and out; every refusal is a :class:`studio.errors.StudioError`. ``owner`` is the
+person on a shared Space, whose own things alone are shown; ``None``, everywhere else, sees all.
 """
 
-from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_load, chat_open, chat_poll, chat_rename, chat_retry,
-                             chat_save, chat_settings, chat_setup, chat_stop, engine_for, engines, unload)
+from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_load, chat_open, chat_poll,
+                             chat_rename, chat_retry, chat_save, chat_settings, chat_setup, chat_stop, engine_for,
+                             engines, unload)
 from studio.api.data import inspect, preview, upload
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.page import extra_fields, workspace

@@ -35,7 +35,8 @@ def unload(ref: str) -> bool:
     return manager.unload(ref)
 
 
-def chat_save(data: dict[str, Any], id: str | None = None, title: str = "", owner: str | None = None) -> dict[str, Any]:
+def chat_save(data: dict[str, Any], id: str | None = None, title: str = "",
+              owner: str | None = None) -> dict[str, Any]:
     """Store a conversation: ``{id, title, owner, created, updated, data}``; with ``id``, in place of the old one.
 
     Raises:
@@ -47,7 +48,7 @@ def chat_save(data: dict[str, Any], id: str | None = None, title: str = "", owne
 
 
 def chat_list(owner: str | None = None, query: str = "") -> list[dict[str, Any]]:
-    """``{id, title, created, updated}`` of the stored conversations that hold the words of ``query``, the last used first."""
+    """``{id, title, created, updated}`` of the stored conversations that hold ``query``, the last used first."""
     from studio.chat import history
 
     return history.search(query, scope(owner))
@@ -87,7 +88,7 @@ def chat_rename(id: str, title: str, owner: str | None = None) -> None:
 
 
 def chat_ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None = None) -> dict[str, Any]:
-    """Put one message to every column of a conversation (``None``: a new one) and start the answers; see :mod:`studio.chat.live`.
+    """Put one message to every column of a conversation (``None``: a new one) and start the answers.
 
     Raises:
         StudioError: nothing to ask, no model chosen, bad settings.
@@ -108,7 +109,8 @@ def chat_retry(id: str, column: str, setup: dict[str, Any], owner: str | None = 
     return live.retry(id, column, setup, scope(owner))
 
 
-def chat_edit(id: str, column: str, index: int, text: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+def chat_edit(id: str, column: str, index: int, text: str, setup: dict[str, Any],
+              owner: str | None = None) -> dict[str, Any]:
     """Change message ``index`` and answer anew from there, in every column that was asked the same.
 
     Raises:

@@ -1,7 +1,7 @@
 """Models that are somewhere else: ``http(s)://host/v1`` or ``http(s)://host/v1#model-name``.
 
-Keys come from the environment (``ATELIER_KEY_<HOST>``) or the system's keyring (service ``atelier``, user name the host), and
-are never part of a reference, because references are stored in chats.
+Keys come from the environment (``ATELIER_KEY_<HOST>``) or the system's keyring (service ``atelier``, user name the
+host), and are never part of a reference, because references are stored in chats.
 """
 
 from __future__ import annotations

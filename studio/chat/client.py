@@ -15,7 +15,8 @@ import httpx
 
 from studio.errors import StudioError
 
-# The first part is OpenAI's own; servers elsewhere may refuse the others, so those are only sent when they say something.
+# The first part is OpenAI's own; servers elsewhere may refuse the others, so those are only sent when they say
+# something.
 _COMMON = ("temperature", "top_p", "max_tokens", "seed", "stop")
 _OTHERS = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}
 SETTINGS = (*_COMMON, *_OTHERS)
@@ -69,7 +70,8 @@ class Stop:
             self()
 
 
-def stream(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[str, Any], stop: Stop) -> Iterator[Answer]:
+def stream(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[str, Any],
+           stop: Stop) -> Iterator[Answer]:
     """Yields the growing answer (the same object), at the latest each second while nothing comes from an engine.
 
     Raises:
@@ -102,7 +104,8 @@ def stream(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[st
     except (httpx.TransportError, httpx.StreamError, ValueError) as err:
         if not stop.asked.is_set():
             if isinstance(err, httpx.TimeoutException):
-                raise StudioError(f"{endpoint.base_url} does not answer.", "Try again, or check the server.", "model") from err
+                raise StudioError(f"{endpoint.base_url} does not answer.", "Try again, or check the server.",
+                                  "model") from err
             raise EngineGone(str(err)) from err
     answer.seconds = time.perf_counter() - began
     if stop.asked.is_set():
@@ -141,7 +144,8 @@ def _client(endpoint: Endpoint) -> httpx.Client:
 
 
 def _payload(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[str, Any]) -> dict[str, Any]:
-    payload = {"model": endpoint.model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+    payload = {"model": endpoint.model, "messages": messages, "stream": True,
+               "stream_options": {"include_usage": True}}
     for name in _COMMON:
         if settings.get(name) not in (None, "", []):
             payload[name] = settings[name]
@@ -185,5 +189,6 @@ def _refusal(endpoint: Endpoint, response: httpx.Response) -> StudioError:
         from studio.chat.address import key_name
 
         told = StudioError(f"{endpoint.base_url} wants a key, or refuses the one it was given.",
-                           f"Put it in the environment as {key_name(endpoint.base_url)} and start the studio again.", "model")
+                           f"Put it in the environment as {key_name(endpoint.base_url)} and start the studio again.",
+                           "model")
     return told

@@ -2,8 +2,8 @@
 
 ``python -m studio.chat.engine --base REF [--adapter NAME=REF ...] [--port N] [--record FILE]``
 
-The key comes from ``ATELIER_ENGINE_KEY`` or ``--key`` (the environment is the better place: command lines can be read by
-everyone on the machine). An engine that nobody asks anything for ``--idle`` minutes ends itself.
+The key comes from ``ATELIER_ENGINE_KEY`` or ``--key`` (the environment is the better place: command lines can be read
+by everyone on the machine). An engine that nobody asks anything for ``--idle`` minutes ends itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Chats of the workspace, changed one column at a time: the columns of a chat are written to at once while they stream."""
+"""Chats of the workspace, changed one column at a time, because all columns are written while they stream."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def search(words: str = "", owner: str | None = None, limit: int = 200) -> list[
     with reading() as db:
         rows = [dict(row) for row in db.execute(query).mappings()]
     low = words.casefold()
-    found = [row for row in rows if low in row["title"].casefold() or any(low in t.casefold() for t in _said(row["data"]))]
+    found = [row for row in rows if any(low in text.casefold() for text in (row["title"], *_said(row["data"])))]
     return [{key: row[key] for key in ("id", "title", "created", "updated")} for row in found[:limit]]
 
 

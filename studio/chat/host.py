@@ -253,7 +253,8 @@ class _Loop:
 
     def __init__(self, host: Host, inner: str | None, text: Detokenizer, emit: Callable[[str], None],
                  cancelled: threading.Event, ends: set[int]):
-        self.host, self.inner, self.text, self.emit, self.cancelled, self.ends = host, inner, text, emit, cancelled, ends
+        self.host, self.inner, self.text = host, inner, text
+        self.emit, self.cancelled, self.ends = emit, cancelled, ends
         self.finish = ""
         self.first = self.last = self.flushed = 0.0
         self.no, self.yes = (host.torch.tensor([value], device=host.device) for value in (False, True))
@@ -315,11 +316,12 @@ def _explain(err: Exception, path: str) -> StudioError:
     text = str(err).strip()
     first = text.splitlines()[0] if text else type(err).__name__
     if "out of memory" in text.lower() or isinstance(err, MemoryError):
-        return StudioError(f"{name} does not fit into memory.", "Unload other models, or choose a smaller one.", "model")
+        return StudioError(f"{name} does not fit into memory.", "Unload other models, or choose a smaller one.",
+                           "model")
     if "trust_remote_code" in text:
         return StudioError(f"{name} needs code of its own to run, which the studio does not execute.",
                            "Choose a model that transformers supports.", "model")
     if type(err).__name__ == "SafetensorError":
         return StudioError(f"The weights of {name} are damaged: {first}", "Copy or download the model again.", "model")
-    return StudioError(f"{name} cannot be loaded: {first}", "Check that the folder holds a whole causal language model.",
-                       "model")
+    return StudioError(f"{name} cannot be loaded: {first}",
+                       "Check that the folder holds a whole causal language model.", "model")

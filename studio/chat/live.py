@@ -1,8 +1,9 @@
 """Conversations under way: one prompt to several models at once, written into the history while the answers come.
 
-A conversation's stored ``data`` is ``{"shared": {"system", "settings"}, "columns": [{"key", "ref", "own", "system", "settings", "messages"}]}``.
-A message is ``{"role", "content"}``; an answer also has ``id``, ``state`` (answering | done | failed), ``model`` (its label), and as they
-become known ``ttft``, ``tokens_per_second``, ``tokens``, ``finish``, ``note``, ``error``, ``hint``.
+A conversation's stored ``data`` is ``{"shared": {"system", "settings"}, "columns": [{"key", "ref", "own", "system",
+"settings", "messages"}]}``. A message is ``{"role", "content"}``; an answer also has ``id``, ``state`` (answering,
+done or failed), ``model`` (its label), and as they become known ``ttft``, ``tokens_per_second``, ``tokens``, ``finish``,
+``note``, ``error`` and ``hint``.
 
 The answers are written by threads of this process, so a page may be reloaded while they come. If the process dies, the
 answers end there; what was said so far is in the history.
@@ -33,12 +34,14 @@ log = logging.getLogger(__name__)
 class Answering:
     """One answer on its way, in a thread of its own."""
 
-    def __init__(self, chat: str, column: str, answer: str, ref: str, messages: list[dict], settings: dict, owner: str | None):
+    def __init__(self, chat: str, column: str, answer: str, ref: str, messages: list[dict], settings: dict,
+                 owner: str | None):
         self.chat, self.column, self.answer, self.owner = chat, column, answer, owner
         self.stop = Stop()
         self.news: dict[str, Any] = {"id": answer, "state": "loading", "content": "", "seconds": 0.0, "crashed": ""}
         self._saved = time.monotonic()
-        self._thread = threading.Thread(target=self._run, args=(ref, messages, settings), daemon=True, name=f"answer-{answer}")
+        self._thread = threading.Thread(target=self._run, args=(ref, messages, settings), daemon=True,
+                                        name=f"answer-{answer}")
 
     def start(self) -> None:
         self._thread.start()
@@ -60,10 +63,12 @@ class Answering:
             end: dict[str, Any] = {"state": "done"}
         except StudioError as err:
             stopped = self.stop.asked.is_set()
-            end = {"state": "done", "finish": "stopped"} if stopped else {"state": "failed", "error": err.message, "hint": err.hint}
+            failed = {"state": "failed", "error": err.message, "hint": err.hint}
+            end = {"state": "done", "finish": "stopped"} if stopped else failed
         except Exception as err:
             log.exception("answer %s", self.answer)
-            end = {"state": "failed", "error": f"{type(err).__name__}: {err}", "hint": "This is a fault of the studio; its log says more."}
+            end = {"state": "failed", "error": f"{type(err).__name__}: {err}",
+                   "hint": "This is a fault of the studio; its log says more."}
         with _lock:
             if _running.get((self.chat, self.column)) is self:
                 del _running[self.chat, self.column]
@@ -100,12 +105,14 @@ def ask(chat_id: str | None, setup: dict[str, Any], text: str, owner: str | None
     if not isinstance(text, str) or not text.strip():
         raise StudioError("There is nothing to send.", "Write a message first.", "prompt")
     if len(text) > MAX_PROMPT:
-        raise StudioError(f"That is {len(text):,} characters; at most {MAX_PROMPT:,} can be sent at once.", "Shorten it.", "prompt")
+        raise StudioError(f"That is {len(text):,} characters; at most {MAX_PROMPT:,} can be sent at once.",
+                          "Shorten it.", "prompt")
     setup = check_setup(setup, owner)
     if not any(column["ref"] for column in setup["columns"]):
         raise StudioError("No model is chosen.", "Choose one at the top of a column.", "model")
     if not chat_id:
-        chat_id = chats.save(setup | {"columns": [c | {"messages": []} for c in setup["columns"]]}, None, text, owner)["id"]
+        chat_id = chats.save(setup | {"columns": [c | {"messages": []} for c in setup["columns"]]}, None, text,
+                             owner)["id"]
     _must_rest(chat_id, None)
 
     def write(data: dict[str, Any]) -> None:
@@ -139,7 +146,8 @@ def retry(chat_id: str, column: str, setup: dict[str, Any], owner: str | None = 
     return _answer(chat_id, {column}, owner)
 
 
-def edit(chat_id: str, column: str, index: int, text: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+def edit(chat_id: str, column: str, index: int, text: str, setup: dict[str, Any],
+         owner: str | None = None) -> dict[str, Any]:
     """Changes the user's message ``index`` of a column and asks anew from there. Columns that were asked the same at
     the same place follow, so that they stay comparable.
 
@@ -207,7 +215,7 @@ def load(chat_id: str, owner: str | None = None) -> dict[str, Any]:
 
 
 def poll(chat_id: str, seen: dict[str, int], owner: str | None = None) -> dict[str, Any]:
-    """What is new: ``{column: news}`` of the answers under way, with ``content`` from character ``seen[column]`` on (``from``).
+    """What is new: ``{column: news}`` of the answers under way, ``content`` from character ``seen[column]`` on.
 
     A column that is not in it has ended; :func:`load` has its answer.
     """
@@ -289,7 +297,8 @@ def _answer(chat_id: str, columns: set[str] | None, owner: str | None) -> dict[s
                 raise StudioError("No model is chosen in this column.", "Choose one at its top.", "model")
             how = column if column["own"] else data["shared"]
             answer = secrets.token_hex(6)
-            started.append((column["key"], answer, column["ref"], _asked(how["system"], column["messages"]), how["settings"]))
+            started.append((column["key"], answer, column["ref"], _asked(how["system"], column["messages"]),
+                            how["settings"]))
             column["messages"].append({"role": "assistant", "content": "", "id": answer, "state": "answering",
                                        "model": session.label_of(column["ref"])})
 

@@ -1,6 +1,7 @@
 """Starting, finding, watching and ending the engine processes of a workspace. No torch here.
 
-Engines belong to the workspace, not to the process that started them: a page that comes back finds them by their records.
+Engines belong to the workspace, not to the process that started them: a page that comes back finds them by their
+records.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def opening(ref: str, stop: threading.Event | None = None) -> Iterator[Opening]:
         if record["state"] == "failed":
             path.unlink(missing_ok=True)
             error = record.get("error") or {}
-            raise StudioError(error.get("message") or "The model could not be loaded.", error.get("hint") or "", "model")
+            raise StudioError(error.get("message") or "The model could not be loaded.", error.get("hint") or "",
+                              "model")
         waited = time.monotonic() - began
         if not _running(record):
             record = records.read(path) or record
@@ -114,9 +116,10 @@ def engines() -> list[dict[str, Any]]:
         health = _health(record) if record["state"] == "ready" else {}
         found.append({
             "id": path.stem, "base": record["base"], "label": record.get("label") or record["base"],
-            "state": record["state"], "pid": record["pid"], "port": record.get("port"), "rss_bytes": _rss(record["pid"]),
-            "adapters": sorted(record.get("adapters") or {}), "active": health.get("active", 0),
-            "idle_seconds": health.get("idle_seconds", 0.0), "log": str(path.with_suffix(".log"))})
+            "state": record["state"], "pid": record["pid"], "port": record.get("port"),
+            "rss_bytes": _rss(record["pid"]), "adapters": sorted(record.get("adapters") or {}),
+            "active": health.get("active", 0), "idle_seconds": health.get("idle_seconds", 0.0),
+            "log": str(path.with_suffix(".log"))})
     return found
 
 
@@ -173,7 +176,9 @@ def _stamp(folder: Path | None) -> float:
 
 
 def _usable(record: dict[str, Any] | None, base: ModelRef) -> bool:
-    return bool(record and record["state"] != "failed" and _running(record) and record.get("stamp") == _stamp(base.path))
+    if not record or record["state"] == "failed" or record.get("stamp") != _stamp(base.path):
+        return False
+    return _running(record)
 
 
 def _running(record: dict[str, Any]) -> bool:
@@ -195,8 +200,9 @@ def _spawn(base: ModelRef, path: Path) -> dict[str, Any]:
     with open(log, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
         pid = zygote.start_process("studio.chat.engine:main", arguments, environment, log)
         if pid is None:
-            child = subprocess.Popen([sys.executable, "-m", "studio.chat.engine", *arguments], stdin=subprocess.DEVNULL,
-                                     stdout=out, stderr=out, env=environment, cwd=settings.home(), start_new_session=True)
+            command = [sys.executable, "-m", "studio.chat.engine", *arguments]
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
+                                     cwd=settings.home(), start_new_session=True)
             _children[pid := child.pid] = child
     try:
         started = process.started(pid)
@@ -235,19 +241,22 @@ def _make_room(base: ModelRef, path: Path) -> None:
 
 def _with_adapter(endpoint: Endpoint, path: Path, model: ModelRef) -> Endpoint:
     if model.path is None:
-        raise StudioError(f"The adapter {model.label} is on the Hub only.", "Download it in the Library first.", "model")
+        raise StudioError(f"The adapter {model.label} is on the Hub only.", "Download it in the Library first.",
+                          "model")
     with records.locked(path):
         record = records.read(path) or {}
         stamp = _stamp(model.path)
         if (record.get("adapters") or {}).get(model.ref) != stamp:
             try:
-                response = httpx.post(f"{endpoint.base_url}/adapters", json={"name": model.ref, "path": str(model.path)},
-                                      headers={"Authorization": f"Bearer {endpoint.key}"}, timeout=300, trust_env=False)
+                response = httpx.post(f"{endpoint.base_url}/adapters", timeout=300, trust_env=False,
+                                      headers={"Authorization": f"Bearer {endpoint.key}"},
+                                      json={"name": model.ref, "path": str(model.path)})
             except httpx.HTTPError as err:
                 raise StudioError(f"The engine ended while it loaded {model.label}.", "Send again.", "model") from err
             if response.status_code != 200:
                 error = response.json().get("error", {})
-                raise StudioError(error.get("message", "The adapter could not be loaded."), error.get("hint", ""), "model")
+                raise StudioError(error.get("message", "The adapter could not be loaded."), error.get("hint", ""),
+                                  "model")
             adapters = (record.get("adapters") or {}) | {model.ref: stamp}
             records.write(path, record | {"adapters": adapters})
     return Endpoint(endpoint.base_url, model.ref, endpoint.key)

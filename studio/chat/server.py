@@ -111,14 +111,16 @@ def build(engine: Engine) -> FastAPI:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         names = [engine.base, *engine.host.adapters()]
-        return {"object": "list", "data": [{"id": n, "object": "model", "created": 0, "owned_by": "atelier"} for n in names]}
+        about = {"object": "model", "created": 0, "owned_by": "atelier"}
+        return {"object": "list", "data": [{"id": name} | about for name in names]}
 
     @app.post("/v1/adapters")
     async def adapters(request: Request) -> Response:
         body = await _json(request)
         name, path = body.get("name"), body.get("path")
         if not (isinstance(name, str) and isinstance(path, str) and name and os.path.isdir(path)):
-            return _error(400, StudioError("An adapter needs a name and a folder.", "Send {\"name\": …, \"path\": …}."))
+            return _error(400, StudioError("An adapter needs a name and a folder.",
+                                           "Send {\"name\": …, \"path\": …}."))
         engine.last_used = time.monotonic()
         try:
             async with engine.loading:
@@ -135,7 +137,8 @@ def build(engine: Engine) -> FastAPI:
             name = _which(engine, asked.model)
             messages = [m.plain() for m in asked.messages]
             if engine.active >= MAX_PARALLEL:
-                return _error(429, StudioError(f"{MAX_PARALLEL} answers are being written already.", "Try again soon."))
+                return _error(429, StudioError(f"{MAX_PARALLEL} answers are being written already.",
+                                               "Try again soon."))
             ids, note = await asyncio.to_thread(engine.host.encode, messages, name)
         except ValidationError as err:
             first = err.errors()[0]
@@ -166,8 +169,8 @@ class _Job:
 
     def _run(self) -> None:
         try:
-            last: Any = self.engine.host.generate(self.ids, self.asked.sampling(), self._put, self.cancelled, self.name,
-                                                  self.note)
+            last: Any = self.engine.host.generate(self.ids, self.asked.sampling(), self._put, self.cancelled,
+                                                  self.name, self.note)
         except Exception as err:  # told to the asker; the engine goes on
             log.exception("generation failed")
             last = err
@@ -224,9 +227,8 @@ class _Job:
             if isinstance(item, str):
                 text.append(item)
             elif isinstance(item, Result):
-                message = {"role": "assistant", "content": "".join(text)}
-                return JSONResponse(self._envelope("chat.completion", {"message": message, "finish_reason": _finish(item)},
-                                                   **_report(item)))
+                choice = {"message": {"role": "assistant", "content": "".join(text)}, "finish_reason": _finish(item)}
+                return JSONResponse(self._envelope("chat.completion", choice, **_report(item)))
             elif item is not None:
                 return _error(500, _failure(item))
         return Response(status_code=499)
@@ -259,7 +261,8 @@ def _failure(err: Exception) -> StudioError:
     if isinstance(err, StudioError):
         return err
     if "out of memory" in str(err).lower() or isinstance(err, MemoryError):
-        return StudioError("There was not enough memory to answer.", "Shorten the conversation or unload other models.")
+        return StudioError("There was not enough memory to answer.",
+                           "Shorten the conversation or unload other models.")
     return StudioError(f"The model failed while answering: {type(err).__name__}: {err}", "See the engine's log.")
 
 

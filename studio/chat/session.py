@@ -13,9 +13,9 @@ from studio.library.refs import resolve_model
 
 DEFAULTS: dict[str, Any] = {"temperature": 0.7, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
                             "max_tokens": 256, "seed": None, "stop": []}
-LIMITS: dict[str, tuple[float, float]] = {"temperature": (0, 2), "top_p": (0.01, 1), "top_k": (0, 1000), "min_p": (0, 1),
-                                          "repetition_penalty": (0.5, 2), "max_tokens": (1, 32768),
-                                          "seed": (0, 2**31 - 1)}
+LIMITS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2), "top_p": (0.01, 1), "top_k": (0, 1000), "min_p": (0, 1), "repetition_penalty": (0.5, 2),
+    "max_tokens": (1, 32768), "seed": (0, 2**31 - 1)}
 
 
 def check_settings(values: dict[str, Any]) -> dict[str, Any]:

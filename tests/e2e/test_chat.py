@@ -92,12 +92,16 @@ def make_babbler(home: Path) -> str:
 
 def make_adapter(home: Path) -> str:
     """A small random adapter of the starter, as a folder in the workspace."""
-    code = ("import sys, torch; from peft import LoraConfig, get_peft_model; from transformers import AutoModelForCausalLM\n"
-            "torch.manual_seed(1); m = get_peft_model(AutoModelForCausalLM.from_pretrained(sys.argv[1]), LoraConfig(r=4, lora_alpha=16,"
-            "target_modules='all-linear', init_lora_weights=False, task_type='CAUSAL_LM'))\n"
-            "m.save_pretrained(sys.argv[2])")
-    subprocess.run([sys.executable, "-c", code, str(ROOT / "assets" / "starter"), str(home / "tuned")], check=True, timeout=120)
-    return str(home / "tuned")
+    code = ("import sys, torch\n"
+            "from peft import LoraConfig, get_peft_model\n"
+            "from transformers import AutoModelForCausalLM\n"
+            "torch.manual_seed(1)\n"
+            "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+            "config = LoraConfig(r=4, lora_alpha=16, target_modules='all-linear', init_lora_weights=False)\n"
+            "get_peft_model(model, config).save_pretrained(sys.argv[2])")
+    out = str(home / "tuned")
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "assets" / "starter"), out], check=True, timeout=180)
+    return out
 
 
 def test_one_prompt_streams_into_both_columns_and_says_how_fast(open_page, server, expect, engines):
@@ -111,7 +115,7 @@ def test_one_prompt_streams_into_both_columns_and_says_how_fast(open_page, serve
     assert all(len(answer) > 10 for answer in answers) and answers[0] != answers[1]
     for n in (0, 1):
         line = column(page, n).locator(".ch-status").inner_text()
-        assert re.search(r"[\d.]+ s to first token", line) and re.search(r"\d+ tokens/s", line) and re.search(r"\d+ tokens\b", line)
+        assert all(re.search(fact, line) for fact in (r"[\d.]+ s to first token", r"\d+ tokens/s", r"\d+ tokens\b"))
     running = [e for e in engines.engines() if e["base"] in ("starter", tuned)]
     assert len(running) == 1 and running[0]["adapters"] == [tuned], "a base and its adapter share one engine"
     assert "chat=" in page.url and page.input_value("#chat-prompt") == ""
@@ -271,14 +275,16 @@ def test_columns_own_settings_and_the_limit_of_four(open_page, expect):
 
 def test_what_models_and_people_write_never_becomes_markup(open_page, expect):
     page = chat(open_page)
-    evil = "<img src=x onerror=\"document.title='pwned'\"> **bold** `code` [x](javascript:alert(1)) <script>document.title='pwned'</script>"
+    evil = ("<img src=x onerror=\"document.title='pwned'\"> **bold** `code` [x](javascript:alert(1)) "
+            "<script>document.title='pwned'</script>")
     html = page.evaluate("text => studio.markdown(text)", evil)
-    assert "<img" not in html and "<script" not in html and "javascript:" not in re.sub(r"\[x\]\(javascript:alert\(1\)\)", "", html)
+    assert "<img" not in html and "<script" not in html and "href" not in html
     assert "<strong>bold</strong>" in html and "<code>code</code>" in html
-    rich = "# T\n\n- a\n  - b\n- c\n\n1. x\n2. y\n\n```py\n<b>&\n```\n\n| h | k |\n|---|---|\n| 1 | 2 |\n\n[s](https://e.org/?a=1&b=2)"
+    rich = ("# T\n\n- a\n  - b\n- c\n\n1. x\n2. y\n\n```py\n<b>&\n```\n\n| h | k |\n|---|---|\n| 1 | 2 |\n\n"
+            "[s](https://e.org/?a=1&b=2)")
     html = page.evaluate("text => studio.markdown(text)", rich)
-    for part in ("<h3>T</h3>", "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>", "<ol><li>x</li><li>y</li></ol>", "&lt;b&gt;&amp;",
-                 "<td>1</td>", 'href="https://e.org/?a=1&amp;b=2"'):
+    for part in ("<h3>T</h3>", "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>", "<ol><li>x</li><li>y</li></ol>",
+                 "&lt;b&gt;&amp;", "<td>1</td>", 'href="https://e.org/?a=1&amp;b=2"'):
         assert part in html, part
     send(page, evil)
     rested(page, expect)
@@ -328,4 +334,4 @@ def test_nothing_is_wider_than_the_window(open_page, expect, width, dark):
         assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 844
     bottom = page.locator("#chat-prompt").bounding_box()
     middle = (bottom["x"] + bottom["width"] / 2, bottom["y"] + bottom["height"] / 2)
-    assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", middle) == "chat-prompt", "nothing lies over the prompt"
+    assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", middle) == "chat-prompt", "it lies free"

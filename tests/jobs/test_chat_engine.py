@@ -135,8 +135,13 @@ def test_seeded_sampling_is_repeatable_also_in_company(workspace, made):
     assert ask("starter", QUESTIONS[2], **hot)["text"] == alone
     assert ask("starter", QUESTIONS[2], **(hot | {"seed": 8}))["text"] != alone
     texts: list[str] = []
-    threads = [threading.Thread(target=lambda: texts.append(ask("starter", QUESTIONS[2], **hot)["text"])) for _ in range(3)]
-    threads.append(threading.Thread(target=ask, args=(str(made / "adapter1"), QUESTIONS[0]), kwargs={"temperature": 1}))
+
+    def run() -> None:
+        texts.append(ask("starter", QUESTIONS[2], **hot)["text"])
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    threads.append(threading.Thread(target=ask, args=(str(made / "adapter1"), QUESTIONS[0]),
+                                    kwargs={"temperature": 1}))
     [t.start() for t in threads]
     [t.join(60) for t in threads]
     assert texts == [alone] * 3
@@ -168,11 +173,13 @@ def test_stop_strings_never_show(workspace):
 
 def test_the_whole_answer_at_once_is_the_streamed_one(workspace):
     endpoint = manager.engine_for("starter")
-    body = {"model": "starter", "messages": [{"role": "user", "content": QUESTIONS[3]}], "temperature": 0, "max_tokens": 60}
+    body = {"model": "starter", "messages": [{"role": "user", "content": QUESTIONS[3]}], "temperature": 0,
+            "max_tokens": 60}
     reply = post(endpoint, body).json()
     assert reply["choices"][0]["message"]["content"] == ask("starter", QUESTIONS[3])["text"]
     assert reply["usage"]["completion_tokens"] > 0 and reply["timings"]["tokens_per_second"] > 0
-    parts = post(endpoint, body | {"messages": [{"role": "user", "content": [{"type": "text", "text": QUESTIONS[3]}]}]})
+    content = [{"type": "text", "text": QUESTIONS[3]}]
+    parts = post(endpoint, body | {"messages": [{"role": "user", "content": content}]})
     assert parts.json()["choices"][0]["message"]["content"] == reply["choices"][0]["message"]["content"]
 
 
@@ -183,7 +190,8 @@ def test_too_long_a_conversation_is_refused_with_the_numbers(workspace):
 
 
 @pytest.mark.parametrize("body, status, word", [
-    ({"messages": []}, 400, "messages"), ({}, 400, "messages"), ({"messages": [{"role": "king", "content": "x"}]}, 400, "role"),
+    ({"messages": []}, 400, "messages"), ({}, 400, "messages"),
+    ({"messages": [{"role": "king", "content": "x"}]}, 400, "role"),
     ({"messages": [{"role": "user", "content": "x"}], "n": 2}, 400, "n"),
     ({"messages": [{"role": "user", "content": "x"}], "temperature": -1}, 400, "temperature"),
     ({"messages": [{"role": "user", "content": "x"}], "top_p": 0}, 400, "top_p"),
@@ -221,7 +229,8 @@ def test_nothing_is_served_without_the_key(workspace):
 def test_another_process_finds_the_engine_that_runs(workspace):
     ours = manager.engine_for("starter")
     code = "from studio.chat import manager; e = manager.engine_for('starter'); print(e.base_url, e.key)"
-    theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=settings.ROOT, timeout=60)
+    theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=settings.ROOT,
+                            timeout=60)
     assert theirs.stdout.split() == [ours.base_url, ours.key]
 
 
@@ -281,7 +290,8 @@ def test_models_that_cannot_be_loaded_say_why(workspace, made, tmp_path):
     assert err.value.field == "model"
     broken = shutil.copytree(made / "plain", tmp_path / "broken")
     config = json.loads((broken / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps(config | {"model_type": "no-such-type", "architectures": ["NoSuch"]}))
+    config |= {"model_type": "no-such-type", "architectures": ["NoSuch"]}
+    (broken / "config.json").write_text(json.dumps(config))
     with pytest.raises(StudioError) as err:
         manager.engine_for(str(broken))
     assert "cannot be loaded" in err.value.message
@@ -320,7 +330,8 @@ def test_columns_of_a_chat_are_stored_side_by_side(workspace):
 
     def write(column: int) -> None:
         for n in range(15):
-            history.change(made["id"], lambda d: d["columns"][column]["messages"].append({"role": "assistant", "content": f"{n}"}))
+            said = {"role": "assistant", "content": f"{n}"}
+            history.change(made["id"], lambda data: data["columns"][column]["messages"].append(said))
 
     threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
     [t.start() for t in threads]
@@ -344,5 +355,6 @@ def test_settings_out_of_bounds_are_refused_at_their_field(values, field):
 
 
 def test_importing_the_page_side_brings_no_torch():
-    code = "import sys, studio.chat.session, studio.chat.history; assert not {'torch', 'gradio', 'transformers'} & set(sys.modules)"
+    code = ("import sys, studio.chat.live\n"
+            "assert not {'torch', 'gradio', 'transformers', 'peft', 'fastapi'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=settings.ROOT, timeout=60)
