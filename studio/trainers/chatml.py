@@ -5,6 +5,9 @@ Format: https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md; 
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -52,3 +55,15 @@ def for_tokenizer(tokenizer: Any) -> str | None:
     if END in tokenizer.get_vocab():
         return template(END)
     return template(tokenizer.eos_token) if tokenizer.eos_token else None
+
+
+def has_marks(text: str) -> bool:
+    """The template itself says which words are the assistant's (``{% generation %}``)."""
+    return re.search(r"\{%-?\s*generation\s*-?%\}", text) is not None
+
+
+def known_to_trl(text: str) -> bool:
+    """TRL has a marked version of this very template. Reads TRL's files without importing it."""
+    spec = find_spec("trl")
+    folders = [Path(place) / "chat_templates" for place in (spec.submodule_search_locations or [])] if spec else []
+    return any(path.read_text("utf-8") == text for folder in folders for path in folder.glob("*.jinja"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.trainers import chatml
+from studio.trainers.script_parts import answer_mask
 
 IGNORE = -100
 
@@ -94,18 +95,15 @@ class Encoder:
             tokenizer.chat_template = text
 
     def _find_marks(self) -> None:
-        if "generation" in self.tokenizer.chat_template and "{%" in self.tokenizer.chat_template:
-            import re
-
-            if re.search(r"\{%-?\s*generation\s*-?%\}", self.tokenizer.chat_template):
-                self.marked = True
-                return
+        if chatml.has_marks(self.tokenizer.chat_template):
+            self.marked = True
+            return
         from trl.chat_template_utils import get_training_chat_template
 
         try:
             self.training_template, self.marked = get_training_chat_template(self.tokenizer), True
         except ValueError:
-            self.marked = False  # the answers are then found by rendering each turn without and with it
+            self.marked = False  # the answers are then found by rendering the conversation up to each
 
     def __call__(self, row: dict[str, Any]) -> Sample | None:
         """A row's sample, or ``None`` for a row without text."""
@@ -162,30 +160,17 @@ class Encoder:
             if self.marked:
                 out = self.tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, **kwargs)
                 return out["input_ids"], out["assistant_masks"]
-            return self._spans(messages, tools)
+            try:
+                return answer_mask(self.tokenizer, messages, tools)
+            except ValueError as err:
+                raise StudioError("In this model's chat template the answers cannot be told from the questions.",
+                                  "Turn off 'Learn from the answers only', or set 'Chat template' to ChatML.",
+                                  "assistant_only_loss") from err
         except StudioError:
             raise
         except Exception as err:  # templates are programs of the model's author: they raise what they like
             raise StudioError(f"The model's chat template refuses a conversation: {err}.",
                               "Set 'Chat template' to ChatML, or mend the row (roles must take turns).", "dataset") from err
-
-    def _spans(self, messages: list[dict[str, Any]], tools: Any) -> tuple[list[int], list[int]]:
-        """Finds the answers in the rendered text by rendering the conversation up to each."""
-        def render(part: list, prompt: bool) -> str:
-            return self.tokenizer.apply_chat_template(part, tools=tools or None, tokenize=False, add_generation_prompt=prompt)
-
-        text, spans = render(messages, False), []
-        for i, message in enumerate(messages):
-            if message["role"] == "assistant":
-                before, after = render(messages[:i], True), render(messages[: i + 1], False)
-                if not (text.startswith(before) and text.startswith(after)):
-                    raise StudioError("In this model's chat template the answers cannot be told from the questions.",
-                                      "Turn off 'Learn from the answers only', or set 'Chat template' to ChatML.",
-                                      "assistant_only_loss")
-                spans.append((len(before), len(after)))
-        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        mask = [int(any(a < end and b > start for start, end in spans)) for a, b in out["offset_mapping"]]
-        return out["input_ids"], mask
 
     def prepare(self, rows: Iterable[dict[str, Any]]) -> Prepared:
         """All rows; those with nothing to learn from are dropped and counted."""

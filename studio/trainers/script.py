@@ -37,8 +37,9 @@ def write(recipe: Any, lora: bool) -> str:
     reading = _reading(recipe, rows, held)
     asked_as_text = "prompt" in kinds and isinstance(rows[0]["prompt"], str)
     chat = "messages" in kinds or ("prompt" in kinds and recipe.chat_template != "none" and _has_template(model, recipe))
-    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _tables(chat and asked_as_text, bool(held), _with_tools(rows)),
-             _model(recipe, model, lora), _train(recipe, lora, chat, kinds, model, bool(held))]
+    own_labels = chat and recipe.assistant_only_loss and _unmarked(recipe, model)
+    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels),
+             _model(recipe, model, lora), _train(recipe, lora, chat and not own_labels, kinds, model, bool(held))]
     return "\n\n".join(p.strip("\n") for p in parts if p.strip()) + "\n"
 
 
@@ -156,13 +157,33 @@ def _revision(ref: refs.ModelRef) -> str:
     return f", revision={ref.revision!r}" if ref.revision else ""
 
 
-def _tables(as_chat: bool, held: bool, as_json: list[str]) -> str:
+def _unmarked(recipe: Any, model: refs.ModelRef) -> bool:
+    """The model's own template does not say which words are the assistant's, and TRL has no marked version of it."""
+    source = refs.resolve_model(model.base) if model.is_adapter and model.base and not model.meta.get("chat_template") else model
+    if recipe.chat_template == "chatml" or not source.path or not source.meta.get("chat_template"):
+        return False
+    try:
+        text = (source.path / "chat_template.jinja").read_text("utf-8")
+    except OSError:
+        text = json.loads((source.path / "tokenizer_config.json").read_text("utf-8")).get("chat_template") or ""
+    return isinstance(text, str) and not chatml.has_marks(text) and not chatml.known_to_trl(text)
+
+
+def _tables(as_chat: bool, held: bool, as_json: list[str], own_labels: bool) -> str:
     lines, features = [], ""
     if as_chat:
         lines += ["def as_chat(row):", "    return {\"prompt\": [{\"role\": \"user\", \"content\": row[\"prompt\"]}],",
                   "            \"completion\": [{\"role\": \"assistant\", \"content\": row[\"completion\"]}]}", "", "",
                   "rows = [as_chat(row) for row in rows]"]
         lines += ["held_rows = [as_chat(row) for row in held_rows]"] if held else []
+    if own_labels:
+        lines += ["", "", inspect.getsource(script_parts.answer_mask), "", "def labelled(row):",
+                  "    messages = row[\"messages\"] if \"messages\" in row else row[\"prompt\"] + row[\"completion\"]",
+                  "    ids, mask = answer_mask(tokenizer, messages, row.get(\"tools\"))",
+                  "    return {\"input_ids\": ids, \"labels\": [i if m else -100 for i, m in zip(ids, mask)]}", "", "",
+                  "rows = [labelled(row) for row in rows]"]
+        lines += ["held_rows = [labelled(row) for row in held_rows]"] if held else []
+        as_json = []
     if as_json:  # a table of columns would give every tool the arguments of all others
         lines += ["from datasets import Features, Json", "", f"features = Features({{{', '.join(f'{k!r}: Json()' for k in as_json)}}})",
                   f"rows = [{{k: row.get(k) for k in {as_json!r}}} for row in rows]"]

@@ -21,3 +21,19 @@ def from_sharegpt(row):
 
 
 CONVERSIONS = (as_it_is, from_alpaca, from_alpaca_pair, from_sharegpt)
+
+
+def answer_mask(tokenizer, messages, tools=None):
+    """Tokens of a conversation, and 1 for each that the assistant says, found by rendering up to each answer."""
+    def render(part, prompt):
+        return tokenizer.apply_chat_template(part, tools=tools or None, tokenize=False, add_generation_prompt=prompt)
+
+    text, spans = render(messages, False), []
+    for i, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before, after = render(messages[:i], True), render(messages[: i + 1], False)
+            if not (text.startswith(before) and text.startswith(after)):
+                raise ValueError("in this chat template the answers cannot be told from the questions")
+            spans.append((len(before), len(after)))
+    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return out["input_ids"], [int(any(a < end and b > start for start, end in spans)) for a, b in out["offset_mapping"]]

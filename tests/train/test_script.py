@@ -12,7 +12,7 @@ from studio.registry import method
 from tests.train.conftest import run, series
 
 
-def _execute(values: dict, tmp_path, monkeypatch) -> list[dict]:
+def execute(values: dict, tmp_path, monkeypatch) -> list[dict]:
     """Runs the script's own text and returns the trainer's log."""
     recipe = parse(values)
     text = method(recipe.kind, recipe.method).script(recipe)
@@ -41,7 +41,7 @@ def test_same_losses(dataset, tiny, tmp_path, monkeypatch):
     values = {"kind": "sft", "model": str(tiny), "dataset": f"shipped:{dataset}", "max_length": 96, "max_steps": 12, "logging_steps": 1,
               "per_device_train_batch_size": 4, "bf16": "off", "learning_rate": 2e-3} | CASES[dataset]
     run(values, tmp_path / "studio")
-    history = _execute(values, tmp_path, monkeypatch)
+    history = execute(values, tmp_path, monkeypatch)
     for name in ("loss", "eval_loss"):
         theirs = {h["step"]: h[name] for h in history if name in h}
         ours = {step: v for step, v in series(tmp_path / "studio", name).items() if step > 0}
@@ -60,7 +60,7 @@ def test_a_base_without_template(tiny, chats, tmp_path, monkeypatch):
     values = {"kind": "sft", "method": "lora", "model": str(bare), "dataset": str(chats), "max_length": 96, "max_steps": 6,
               "logging_steps": 1, "bf16": "off", "eval_dataset": "shipped:polite-heldout"}
     run(values, tmp_path / "studio")
-    history = _execute(values, tmp_path, monkeypatch)
+    history = execute(values, tmp_path, monkeypatch)
     ours = series(tmp_path / "studio", "loss")
     assert [ours[h["step"]] for h in history if "loss" in h] == pytest.approx([h["loss"] for h in history if "loss" in h], abs=1e-4)
 
