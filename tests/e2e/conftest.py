@@ -26,7 +26,7 @@ class Server:
     """The studio's UI as its own process."""
 
     def __init__(self, home: Path):
-        self.home, self.process = home, None
+        self.home, self.process, self.took = home, None, 0.0  # took: seconds until it answered
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -39,8 +39,9 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "components.app", "--port", str(self.port), "--no-browser", *extra],
                 cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() < began + 120:
+            self.took = time.monotonic() - began
             if self.process.poll() is not None:
                 break
             try:

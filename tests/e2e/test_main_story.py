@@ -60,7 +60,7 @@ def steps_for(page, seconds: float) -> int:
 @pytest.mark.timeout(900)
 def test_fine_tune_watch_survive_resume_chat(server, open_page):
     page = open_page()
-    steps = steps_for(page, 80)
+    steps = steps_for(page, 45 + 5 * server.took)  # long enough to be killed, reloaded and stopped on the way
     choose_dataset(page, "Polite answers")
     expect(page.locator("#finetune-panel .st-token.st-trained").first).to_be_visible(timeout=60_000)
     fill(page, "max_steps", str(steps))
