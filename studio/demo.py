@@ -1,7 +1,7 @@
 """``python launch.py demo``: the main job without a browser.
 
-Fine-tunes the starter with LoRA on the shipped polite answers, draws the loss, asks base and tuned five held-out questions, and
-fails if the held-out loss did not fall.
+Fine-tunes the starter with LoRA on the shipped polite answers, draws the loss, asks base and tuned five held-out
+questions, and fails if the held-out loss did not fall.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ HELD_OUT = settings.DATASETS / "polite-heldout.jsonl"
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; 0 if the tuned model is better on the held-out questions, 1 if not, 2 if it could not be run."""
-    parser = argparse.ArgumentParser(prog="launch.py demo", description="Fine-tune, compare and chart without a browser.")
+    parser = argparse.ArgumentParser(prog="launch.py demo", description="Fine-tune, compare and chart without a "
+                                     "browser.")
     parser.add_argument("--out", type=Path, help="folder for the charts (default: exports in the workspace)")
     try:
         return _demo(parser.parse_args(argv))
@@ -99,7 +100,8 @@ def _html(series: dict[str, list], path: Path) -> None:
 
     figure = go.Figure([go.Scatter(x=x, y=y, name=name, mode="lines" + ("+markers" if name == "held-out" else ""))
                         for name, x, y in _curves(series)])
-    figure.update_layout(title="Loss of the starter on polite answers", xaxis_title="step", yaxis_title="loss", template="plotly_white")
+    figure.update_layout(title="Loss of the starter on polite answers", xaxis_title="step", yaxis_title="loss",
+                         template="plotly_white")
     figure.write_html(path, include_plotlyjs=True)
 
 

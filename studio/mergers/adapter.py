@@ -1,4 +1,4 @@
-"""Folds an adapter into its base: a whole model that loads anywhere, with no adapter beside it. PEFT's ``merge_and_unload``."""
+"""Folds an adapter into its base: a whole model that loads anywhere. PEFT's ``merge_and_unload``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ class MergeAdapterRecipe(Recipe):
     kind: ClassVar[str] = "merge"
     method: ClassVar[str] = "adapter"
 
-    model: str = field("", "Adapter", "The adapter to fold into the model it was trained on.", widget="model", max_length=1000)
+    model: str = field("", "Adapter", "The adapter to fold into the model it was trained on.", widget="model",
+                       max_length=1000)
     save_dtype: Literal["base", "float32", "bfloat16", "float16"] = field(
-        "base", "Saved precision", "As the base is the usual choice; 32 bits keeps the adapter's finest changes and doubles the size.",
-        choices={"base": "As the base", "float32": "32 bits", "bfloat16": "16 bits (bfloat16)", "float16": "16 bits (float16)"})
-    trust_remote_code: bool = field(False, "Run the model's own code", "Some Hub models need Python code from their repository. That "
-                                    "code can do anything on this machine: turn on only for an author you trust.", group="advanced")
+        "base", "Saved precision", "As the base is the usual choice; 32 bits keeps the adapter's finest changes and "
+        "doubles the size.", choices={"base": "As the base", "float32": "32 bits", "bfloat16": "16 bits (bfloat16)",
+                                      "float16": "16 bits (float16)"})
+    trust_remote_code: bool = field(False, "Run the model's own code", "Some Hub models need Python code from their "
+                                    "repository. That code can do anything on this machine: turn on only for an "
+                                    "author you trust.", group="advanced")
 
 
 class MergeAdapter(Method):
@@ -49,7 +52,8 @@ class MergeAdapter(Method):
         parameters = base.meta.get("parameters")
         if not parameters:
             return Estimate()
-        return Estimate(memory=parameters * 4 + 600_000_000, disk=cls._bytes(recipe, base), notes=["Memory is an estimate."])
+        return Estimate(memory=parameters * 4 + 600_000_000, disk=cls._bytes(recipe, base),
+                        notes=["Memory is an estimate."])
 
     @classmethod
     def run(cls, recipe: MergeAdapterRecipe, ctx: Any) -> dict[str, Any]:
@@ -85,7 +89,8 @@ class MergeAdapter(Method):
 
         adapter = refs.resolve_model(recipe.model)
         if not adapter.is_adapter:
-            raise StudioError(f"{adapter.label} is a whole model already; there is nothing to merge.", "Choose an adapter.", "model")
+            raise StudioError(f"{adapter.label} is a whole model already; there is nothing to merge.",
+                              "Choose an adapter.", "model")
         if adapter.meta.get("peft_type") in ("PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING"):
             raise StudioError(f"{adapter.label} adds virtual words to the input, which have no place in the weights.",
                               "Use it as an adapter, or train a LoRA instead.", "model")
@@ -106,7 +111,8 @@ class MergeAdapter(Method):
             own = text.split("---\n", 2)[-1].strip() if text.startswith("---\n") else text.strip()
             own = own.replace("\n# ", "\n### ").removeprefix("# ")
         lines = [*front, "tags:", "- atelier", "- merge", "---", "", f"# {name}", "",
-                 f"{base.label} (`{base.ref}`) with the adapter {adapter.label} (`{recipe.model}`) folded into its weights, "
+                 f"{base.label} (`{base.ref}`) with the adapter {adapter.label} (`{recipe.model}`) folded into its "
+                 "weights, "
                  f"stored in {dtype}.", ""]
         if own:
             lines += ["## The adapter", "", own, ""]

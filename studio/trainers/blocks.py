@@ -19,8 +19,8 @@ def uncut(recipe: Any) -> Any:
 def table(samples: list, recipe: Any) -> Any:
     """Blocks of exactly ``max_length`` tokens; the rest at the end becomes a shorter last block.
 
-    The order of the texts is shuffled with the recipe's seed first, so that a block mixes its sources. Without packing each
-    text is one row, cut at ``max_length``.
+    The order of the texts is shuffled with the recipe's seed first, so that a block mixes its sources. Without packing
+    each text is one row, cut at ``max_length``.
     """
     import random
 

@@ -27,12 +27,13 @@ def same_randomness() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-def answer(model: Any, tokenizer: Any, prompts: list[str], chat: bool = True, new_tokens: int = NEW_TOKENS) -> list[str]:
-    """Greedy answers, all prompts in one batch; as chats if the tokenizer has a chat template, else as text to go on with."""
+def answer(model: Any, tokenizer: Any, prompts: list[str], chat: bool = True,
+           new_tokens: int = NEW_TOKENS) -> list[str]:
+    """Greedy answers, all prompts in one batch; as chats if there is a chat template, else as text to go on with."""
     texts, chat = prompts, chat and bool(tokenizer.chat_template)
     if chat:
-        texts = [tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
-                 for p in prompts]
+        texts = [tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False,
+                                               add_generation_prompt=True) for p in prompts]
     encoded = [tokenizer(t, add_special_tokens=not chat)["input_ids"] for t in texts]
     longest = max(map(len, encoded))
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
@@ -47,8 +48,9 @@ def answer(model: Any, tokenizer: Any, prompts: list[str], chat: bool = True, ne
     model.eval()
     try:
         with same_randomness(), torch.no_grad():
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, use_cache=True,
-                                 temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=ends or None)
+            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False,
+                                 use_cache=True, temperature=None, top_p=None, top_k=None, pad_token_id=pad,
+                                 eos_token_id=ends or None)
     finally:
         model.train(was_training)
     return [tokenizer.decode(row[longest:], skip_special_tokens=True).strip() for row in out]
@@ -94,14 +96,16 @@ class Watch(TrainerCallback):
         elif loss is not None:
             memory["bad"] += 1
             if self.trainer.patience and memory["bad"] >= self.trainer.patience:
-                self.ctx.log(f"Stopped early at step {state.global_step}: {memory['bad']} validations brought nothing better.")
+                self.ctx.log(f"Stopped early at step {state.global_step}: {memory['bad']} validations brought nothing "
+                             "better.")
                 control.should_training_stop = control.should_save = True
         self._answer(state.global_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.prompts or args.eval_strategy != "no" or state.global_step == self.first:
             return
-        if state.global_step % max(1, int(state.save_steps)) == 0:  # no validation to go with: answer at each checkpoint
+        # There is no validation to go with, so the prompts are answered at each checkpoint.
+        if state.global_step % max(1, int(state.save_steps)) == 0:
             start = time.perf_counter()
             self._answer(state.global_step)
             self.trainer.pause(time.perf_counter() - start)

@@ -1,6 +1,7 @@
 """The ChatML template given to models that have none, with the marks that say which words are the assistant's.
 
-Format: https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md; tools as in Hermes/Qwen: one JSON object a call.
+Format: https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md; tools as in Hermes and Qwen: one JSON
+object a call.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def template(end: str = END) -> str:
 
 
 def for_tokenizer(tokenizer: Any) -> str | None:
-    """The template for a tokenizer, without adding tokens: a turn ends with its ``<|im_end|>``, else with its end token.
+    """The template for a tokenizer, without adding tokens: a turn ends with ``<|im_end|>``, else with its end token.
 
     Returns ``None`` when the tokenizer has neither, so that the model could never learn to stop.
     """

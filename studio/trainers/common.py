@@ -9,9 +9,9 @@ from pydantic import field_validator, model_validator
 from studio.recipe import Recipe, field
 
 SFT = "trl.SFTConfig"
-OPTIMS = {"adamw_torch_fused": "AdamW (fused, fastest)", "adamw_torch": "AdamW", "adafactor": "Adafactor (least memory)",
-          "adamw_8bit": "AdamW, 8 bit (needs bitsandbytes)", "paged_adamw_8bit": "AdamW, 8 bit, paged (GPU)",
-          "sgd": "SGD"}
+OPTIMS = {"adamw_torch_fused": "AdamW (fused, fastest)", "adamw_torch": "AdamW",
+          "adafactor": "Adafactor (least memory)", "adamw_8bit": "AdamW, 8 bit (needs bitsandbytes)",
+          "paged_adamw_8bit": "AdamW, 8 bit, paged (GPU)", "sgd": "SGD"}
 SCHEDULES = {"linear": "Linear: falls evenly to zero", "cosine": "Cosine: falls gently at first",
              "constant": "Constant", "constant_with_warmup": "Constant after the warm-up",
              "cosine_with_restarts": "Cosine with restarts", "polynomial": "Polynomial",
@@ -21,29 +21,31 @@ SCHEDULES = {"linear": "Linear: falls evenly to zero", "cosine": "Cosine: falls 
 class ModelFields(Recipe):
     """Which model to start from."""
 
-    model: str = field("starter", "Model", "The model to start from: the starter, one you made, a folder, or hub:owner/name.",
-                       widget="model", max_length=1000)
+    model: str = field("starter", "Model", "The model to start from: the starter, one you made, a folder, or "
+                       "hub:owner/name.", widget="model", max_length=1000)
 
 
 class DataFields(Recipe):
     """Which data, and how it is cut."""
 
-    dataset: str = field("", "Dataset", "The examples to learn from: a shipped set, a file (JSONL, JSON, CSV, Parquet, text) or "
-                         "hub:owner/name.", widget="dataset", max_length=1000)
-    columns: dict[str, str] = field({}, "Columns", "Which column plays which role, e.g. prompt: question. Left empty, the studio "
-                                    "detects it and shows what it found.", widget="table")
-    eval_share: float = field(0.1, "Share kept for validation", "This part of the data is not trained on; the validation loss on it "
-                              "shows real learning. More gives a steadier figure, less leaves more to learn from; 0 = none.",
-                              ge=0.0, le=0.5)
-    eval_dataset: str = field("", "Validation dataset", "A separate dataset to validate on, instead of a share of the first.",
-                              widget="dataset", max_length=1000)
-    max_length: int = field(512, "Longest sample", "Samples are cut after this many tokens. Longer costs memory and time; set it so "
-                            "that few samples are cut.", library=SFT, unit="tokens", ge=8, le=131072)
+    dataset: str = field("", "Dataset", "The examples to learn from: a shipped set, a file (JSONL, JSON, CSV, "
+                         "Parquet, text) or hub:owner/name.", widget="dataset", max_length=1000)
+    columns: dict[str, str] = field({}, "Columns", "Which column plays which role, e.g. prompt: question. Left empty, "
+                                    "the studio detects it and shows what it found.", widget="table")
+    eval_share: float = field(0.1, "Share kept for validation", "This part of the data is not trained on; the "
+                              "validation loss on it shows real learning. More gives a steadier figure, less "
+                              "leaves more to learn from; 0 = none.", ge=0.0, le=0.5)
+    eval_dataset: str = field("", "Validation dataset", "A separate dataset to validate on, instead of a share of the "
+                              "first.", widget="dataset", max_length=1000)
+    max_length: int = field(512, "Longest sample", "Samples are cut after this many tokens. Longer costs memory and "
+                            "time; set it so that few samples are cut.", library=SFT, unit="tokens", ge=8,
+                            le=131072)
 
     @model_validator(mode="after")
     def _validation_is_elsewhere(self) -> DataFields:
         if self.eval_dataset and self.eval_dataset == self.dataset:
-            raise ValueError("the validation dataset is the training dataset itself; leave it empty to keep a share of it")
+            raise ValueError("the validation dataset is the training dataset itself; leave it empty to keep a share "
+                             "of it")
         return self
 
     @field_validator("columns", mode="after")
@@ -55,10 +57,11 @@ class DataFields(Recipe):
 class ChatFields(Recipe):
     """How conversations are written for the model."""
 
-    assistant_only_loss: bool = field(True, "Learn from the answers only", "On: only the assistant's words are trained on. Off: the "
-                                      "model also learns to write the questions.", library=SFT)
+    assistant_only_loss: bool = field(True, "Learn from the answers only", "On: only the assistant's words are "
+                                      "trained on. Off: the model also learns to write the questions.", library=SFT)
     chat_template: Literal["auto", "keep", "chatml", "none"] = field(
-        "auto", "Chat template", "How roles are marked in the text. Keep automatic unless you know that the model needs another.",
+        "auto", "Chat template", "How roles are marked in the text. Keep automatic unless you know that the model "
+        "needs another.",
         choices={"auto": "Automatic: the model's own, ChatML for a base without one", "keep": "The model's own",
                  "chatml": "ChatML", "none": "None: prompt and completion as plain text"}, group="training")
 
@@ -66,40 +69,46 @@ class ChatFields(Recipe):
 class LearnFields(Recipe):
     """How it learns."""
 
-    num_train_epochs: float = field(3.0, "Epochs", "How often each example is seen. More learns the examples better, and at some "
-                                    "point by heart: stop when the validation loss rises.",
+    num_train_epochs: float = field(3.0, "Epochs", "How often each example is seen. More learns the examples better, "
+                                    "and at some point by heart: stop when the validation loss rises.",
                                     group="training", library=SFT, gt=0, le=1000)
-    max_steps: int = field(-1, "Most steps", "Stop after this many steps, whatever the epochs say; -1 = as the epochs say.",
-                           group="training", library=SFT, ge=-1, le=10_000_000)
-    learning_rate: float = field(2e-4, "Learning rate", "How large each step is. Too high: the loss jumps or becomes NaN. Too low: it "
-                                 "hardly falls.", group="training", widget="log", library=SFT, gt=0, le=1.0)
+    max_steps: int = field(-1, "Most steps", "Stop after this many steps, whatever the epochs say; -1 = as the epochs "
+                           "say.", group="training", library=SFT, ge=-1, le=10_000_000)
+    learning_rate: float = field(2e-4, "Learning rate", "How large each step is. Too high: the loss jumps or becomes "
+                                 "NaN. Too low: it hardly falls.", group="training", widget="log", library=SFT,
+                                 gt=0, le=1.0)
     lr_scheduler_type: str = field("cosine", "Learning rate schedule", "How the learning rate changes during the run.",
                                    group="training", choices=SCHEDULES, library=SFT, max_length=40)
-    warmup_steps: float = field(0.03, "Warm-up", "Steps in which the learning rate rises from zero; below 1 it is a share of the run. "
-                                "More calms a start that jumps.", group="training", library=SFT, ge=0, le=100_000)
-    per_device_train_batch_size: int = field(8, "Batch size", "Examples a step looks at together. More is steadier and needs more "
-                                             "memory; halve it when memory runs out.",
+    warmup_steps: float = field(0.03, "Warm-up", "Steps in which the learning rate rises from zero; below 1 it is a "
+                                "share of the run. More calms a start that jumps.", group="training", library=SFT,
+                                ge=0, le=100_000)
+    per_device_train_batch_size: int = field(8, "Batch size", "Examples a step looks at together. More is steadier "
+                                             "and needs more memory; halve it when memory runs out.",
                                              group="training", library=SFT, ge=1, le=4096)
-    gradient_accumulation_steps: int = field(1, "Gradient accumulation", "Adds up this many batches before a step: a larger batch "
-                                             "without more memory, but slower.",
-                                             group="training", library=SFT, ge=1, le=4096)
-    packing: bool = field(False, "Packing", "Puts several short samples into one sequence of the longest length, so that no time goes "
-                          "to padding. Good for many short samples.", group="training", library=SFT)
-    weight_decay: float = field(0.0, "Weight decay", "Pulls weights towards zero. A little (0.01 to 0.1) helps against learning by "
-                                "heart.", group="training", library=SFT, ge=0, le=1)
-    max_grad_norm: float = field(1.0, "Gradient clipping", "Longest step direction allowed. Lower calms a loss that jumps; 0 = off.",
-                                 group="training", library=SFT, ge=0, le=1000)
-    neftune_noise_alpha: float = field(0.0, "NEFTune noise", "Noise on the embeddings (arXiv 2310.05914); 5 often makes answers of "
-                                       "chat models fuller. 0 = off.", group="training", library=SFT, ge=0, le=100)
-    optim: str = field("adamw_torch_fused", "Optimizer", "AdamW suits nearly all; the 8-bit and Adafactor ones save memory.",
-                       group="training", choices=OPTIMS, library=SFT, max_length=60)
-    bf16: Literal["auto", "on", "off"] = field(
-        "auto", "bfloat16", "Computes in 16 bits: faster and smaller on hardware made for it. Automatic uses it where it is faster.",
-        group="training", choices={"auto": "Automatic", "on": "On", "off": "Off"}, library=SFT)
-    gradient_checkpointing: bool = field(False, "Gradient checkpointing", "Saves memory by computing parts twice; about a third "
-                                         "slower. Turn on when memory runs out.", group="training", library=SFT)
-    seed: int = field(42, "Seed", "The same seed on the same machine gives the same run.", group="training", library=SFT,
-                      ge=0, le=2**32 - 1)
+    gradient_accumulation_steps: int = field(1, "Gradient accumulation", "Adds up this many batches before a step: a "
+                                             "larger batch without more memory, but slower.", group="training",
+                                             library=SFT, ge=1, le=4096)
+    packing: bool = field(False, "Packing", "Puts several short samples into one sequence of the longest length, so "
+                          "that no time goes to padding. Good for many short samples.", group="training",
+                          library=SFT)
+    weight_decay: float = field(0.0, "Weight decay", "Pulls weights towards zero. A little (0.01 to 0.1) helps "
+                                "against learning by heart.", group="training", library=SFT, ge=0, le=1)
+    max_grad_norm: float = field(1.0, "Gradient clipping", "Longest step direction allowed. Lower calms a loss that "
+                                 "jumps; 0 = off.", group="training", library=SFT, ge=0, le=1000)
+    neftune_noise_alpha: float = field(0.0, "NEFTune noise", "Noise on the embeddings (arXiv 2310.05914); 5 often "
+                                       "makes answers of chat models fuller. 0 = off.", group="training",
+                                       library=SFT, ge=0, le=100)
+    optim: str = field("adamw_torch_fused", "Optimizer", "AdamW suits nearly all; the 8-bit and Adafactor ones save "
+                       "memory.", group="training", choices=OPTIMS, library=SFT, max_length=60)
+    bf16: Literal["auto", "on", "off"] = field("auto", "bfloat16", "Computes in 16 bits: faster and smaller on "
+                                               "hardware made for it. Automatic uses it where it is faster.",
+                                               group="training", choices={"auto": "Automatic", "on": "On",
+                                                                          "off": "Off"}, library=SFT)
+    gradient_checkpointing: bool = field(False, "Gradient checkpointing", "Saves memory by computing parts twice; "
+                                         "about a third slower. Turn on when memory runs out.", group="training",
+                                         library=SFT)
+    seed: int = field(42, "Seed", "The same seed on the same machine gives the same run.", group="training",
+                      library=SFT, ge=0, le=2**32 - 1)
 
     @field_validator("optim", "lr_scheduler_type")
     @classmethod
@@ -121,24 +130,29 @@ class LearnFields(Recipe):
 class WatchFields(Recipe):
     """Watching and saving."""
 
-    logging_steps: int = field(5, "Log every", "A point on the charts after this many steps.", group="watch", library=SFT, unit="steps",
-                               ge=1, le=100_000)
-    eval_steps: int = field(0, "Validate every", "Validation, and the answers to the prompts below, after this many steps; 0 = ten "
-                            "times in a run.", group="watch", library=SFT, unit="steps", ge=0, le=10_000_000)
-    save_steps: int = field(0, "Checkpoint every", "A checkpoint, from which the run can be resumed, after this many steps; 0 = with "
-                            "every validation.", group="watch", library=SFT, unit="steps", ge=0, le=10_000_000)
-    save_total_limit: int = field(3, "Checkpoints kept", "Older ones are deleted; the best and the newest always stay.",
-                                  group="watch", library=SFT, ge=1, le=1000)
-    load_best_model_at_end: bool = field(True, "Keep the best", "On: the checkpoint with the lowest validation loss becomes the "
-                                         "result. Off: the last one.", group="watch", library=SFT)
-    early_stopping_patience: int = field(0, "Stop early after", "Ends the run when this many validations in a row brought nothing "
-                                         "better; 0 = never.", group="watch", library="transformers.EarlyStoppingCallback",
-                                         unit="validations", ge=0, le=1000)
-    sample_prompts: list[str] = field([], "Prompts to watch", "Each is answered at every validation, so that you see the answers "
-                                      "change. One a line, at most eight.", group="watch", widget="lines", max_length=8)
+    logging_steps: int = field(5, "Log every", "A point on the charts after this many steps.", group="watch",
+                               library=SFT, unit="steps", ge=1, le=100_000)
+    eval_steps: int = field(0, "Validate every", "Validation, and the answers to the prompts below, after this many "
+                            "steps; 0 = ten times in a run.", group="watch", library=SFT, unit="steps", ge=0,
+                            le=10_000_000)
+    save_steps: int = field(0, "Checkpoint every", "A checkpoint, from which the run can be resumed, after this many "
+                            "steps; 0 = with every validation.", group="watch", library=SFT, unit="steps", ge=0,
+                            le=10_000_000)
+    save_total_limit: int = field(3, "Checkpoints kept", "Older ones are deleted; the best and the newest always "
+                                  "stay.", group="watch", library=SFT, ge=1, le=1000)
+    load_best_model_at_end: bool = field(True, "Keep the best", "On: the checkpoint with the lowest validation loss "
+                                         "becomes the result. Off: the last one.", group="watch", library=SFT)
+    early_stopping_patience: int = field(0, "Stop early after", "Ends the run when this many validations in a row "
+                                         "brought nothing better; 0 = never.", group="watch",
+                                         library="transformers.EarlyStoppingCallback", unit="validations", ge=0,
+                                         le=1000)
+    sample_prompts: list[str] = field([], "Prompts to watch", "Each is answered at every validation, so that you see "
+                                      "the answers change. One a line, at most eight.", group="watch",
+                                      widget="lines", max_length=8)
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = field(
-        "none", "Also report to", "An experiment tracker that keeps the curves as well. Its login comes from the environment.",
-        group="watch", library=SFT, choices={"none": "Nowhere else", "tensorboard": "TensorBoard", "trackio": "Trackio",
+        "none", "Also report to", "An experiment tracker that keeps the curves as well. Its login comes from the "
+        "environment.", group="watch", library=SFT,
+        choices={"none": "Nowhere else", "tensorboard": "TensorBoard", "trackio": "Trackio",
                                              "wandb": "Weights & Biases"})
 
     @field_validator("sample_prompts")
@@ -153,11 +167,11 @@ class WatchFields(Recipe):
 class ExtraFields(Recipe):
     """The rest of the library's config, and the one dangerous switch."""
 
-    trust_remote_code: bool = field(False, "Run the model's own code", "Some Hub models need Python code from their repository. That "
-                                    "code can do anything on this machine: turn on only for an author you trust.",
-                                    group="advanced", library=SFT)
-    extra: dict[str, Any] = field({}, "More settings", "Any other field of TRL's SFTConfig, by its name; checked before the start.",
-                                  group="advanced", widget="table")
+    trust_remote_code: bool = field(False, "Run the model's own code", "Some Hub models need Python code from their "
+                                    "repository. That code can do anything on this machine: turn on only for an "
+                                    "author you trust.", group="advanced", library=SFT)
+    extra: dict[str, Any] = field({}, "More settings", "Any other field of TRL's SFTConfig, by its name; checked "
+                                  "before the start.", group="advanced", widget="table")
 
     @field_validator("extra")
     @classmethod
@@ -180,17 +194,19 @@ class LoraFields(Recipe):
 
     _LIB: ClassVar[str] = "peft.LoraConfig"
 
-    r: int = field(16, "Rank (r)", "Size of the adapter. Higher can learn more and needs more memory; 8 to 64 is usual.",
-                   group="adapter", library=_LIB, ge=1, le=1024)
-    lora_alpha: int = field(32, "Alpha", "Strength of the adapter. Usually once or twice the rank; higher acts like a higher "
-                            "learning rate.", group="adapter", library=_LIB, ge=1, le=4096)
-    lora_dropout: float = field(0.0, "Dropout", "Turns off this share of the adapter at random while training; 0.05 to 0.1 helps on "
-                                "small datasets.", group="adapter", library=_LIB, ge=0, lt=1)
-    target_modules: str = field("all-linear", "Where", "Layers that get an adapter: all-linear, or names with commas between them. "
-                                "Fewer layers is smaller and learns less.", group="adapter", library=_LIB, max_length=400,
-                                choices={"all-linear": "All linear layers", "q_proj,v_proj": "Attention: query and value",
+    r: int = field(16, "Rank (r)", "Size of the adapter. Higher can learn more and needs more memory; 8 to 64 is "
+                   "usual.", group="adapter", library=_LIB, ge=1, le=1024)
+    lora_alpha: int = field(32, "Alpha", "Strength of the adapter. Usually once or twice the rank; higher acts like a "
+                            "higher learning rate.", group="adapter", library=_LIB, ge=1, le=4096)
+    lora_dropout: float = field(0.0, "Dropout", "Turns off this share of the adapter at random while training; 0.05 "
+                                "to 0.1 helps on small datasets.", group="adapter", library=_LIB, ge=0, lt=1)
+    target_modules: str = field("all-linear", "Where", "Layers that get an adapter: all-linear, or names with commas "
+                                "between them. Fewer layers is smaller and learns less.", group="adapter", library=_LIB,
+                                max_length=400,
+                                choices={"all-linear": "All linear layers",
+                                         "q_proj,v_proj": "Attention: query and value",
                                          "q_proj,k_proj,v_proj,o_proj": "Attention: all four"})
-    use_rslora: bool = field(False, "Rank-stabilised (rsLoRA)", "Scales with the root of the rank (arXiv 2312.03732): steadier at "
-                             "ranks above 32.", group="adapter", library=_LIB)
-    use_dora: bool = field(False, "DoRA", "Learns size and direction apart (arXiv 2402.09353): a little better at small ranks, "
-                           "slower.", group="adapter", library=_LIB)
+    use_rslora: bool = field(False, "Rank-stabilised (rsLoRA)", "Scales with the root of the rank (arXiv 2312.03732): "
+                             "steadier at ranks above 32.", group="adapter", library=_LIB)
+    use_dora: bool = field(False, "DoRA", "Learns size and direction apart (arXiv 2402.09353): a little better at "
+                           "small ranks, slower.", group="adapter", library=_LIB)

@@ -15,14 +15,16 @@ class ContinuedRecipe(ExtraFields, WatchFields, LearnFields, ChatFields, DataFie
     kind: ClassVar[str] = "pretrain"
     method: ClassVar[str] = "continued"
 
-    assistant_only_loss: bool = field(False, "Learn from the answers only", "Off: every word of a chat is learned from, as in "
-                                      "pretraining. On: only the assistant's.", library=SFT)
-    learning_rate: float = field(3e-4, "Learning rate", "How large each step is. Too high: old skills are lost. Too low: nothing new "
-                                 "is learned. 3e-4 suits the starter; 1e-5 to 5e-5 is usual for models of a billion and more.",
-                                 group="training", widget="log", library=SFT, gt=0, le=1.0)
-    num_train_epochs: float = field(1.0, "Epochs", "How often the data is seen.", group="training", library=SFT, gt=0, le=1000)
-    packing: bool = field(True, "Packing", "Joins texts end to end and cuts them in blocks of the longest length, so that no time "
-                          "goes to padding.", group="training", library=SFT)
+    assistant_only_loss: bool = field(False, "Learn from the answers only", "Off: every word of a chat is learned "
+                                      "from, as in pretraining. On: only the assistant's.", library=SFT)
+    learning_rate: float = field(3e-4, "Learning rate", "How large each step is. Too high: old skills are lost. Too "
+                                 "low: nothing new is learned. 3e-4 suits the starter; 1e-5 to 5e-5 is usual for "
+                                 "models of a billion and more.", group="training", widget="log", library=SFT, gt=0,
+                                 le=1.0)
+    num_train_epochs: float = field(1.0, "Epochs", "How often the data is seen.", group="training", library=SFT, gt=0,
+                                    le=1000)
+    packing: bool = field(True, "Packing", "Joins texts end to end and cuts them in blocks of the longest length, so "
+                          "that no time goes to padding.", group="training", library=SFT)
 
     def beyond(self) -> dict[str, Any]:
         """Arguments of the library's config that only this recipe has."""

@@ -135,7 +135,8 @@ class Encoder:
             if mask is None or not any(m["role"] == "assistant" for m in prompt):
                 return ids, mask
             # Answers inside the prompt were given by somebody else: only the completion is learned.
-            head = self.tokenizer.apply_chat_template(prompt, tools=tools or None, chat_template=self.training_template, tokenize=True,
+            head = self.tokenizer.apply_chat_template(prompt, tools=tools or None,
+                                                      chat_template=self.training_template, tokenize=True,
                                                       return_dict=True, add_generation_prompt=True)["input_ids"]
             start = _shared(head, ids)
             return ids, [0] * start + mask[start:]
@@ -153,7 +154,8 @@ class Encoder:
         if not self.tokenizer.chat_template:
             raise StudioError("The data are chats, and the chat template is set to none.",
                               "Set 'Chat template' to automatic.", "chat_template")
-        kwargs = {"tools": tools or None, "chat_template": self.training_template, "tokenize": True, "return_dict": True}
+        kwargs = {"tools": tools or None, "chat_template": self.training_template, "tokenize": True,
+                  "return_dict": True}
         try:
             if not self.answers_only:
                 return self.tokenizer.apply_chat_template(messages, **kwargs)["input_ids"], None
@@ -170,7 +172,8 @@ class Encoder:
             raise
         except Exception as err:  # templates are programs of the model's author: they raise what they like
             raise StudioError(f"The model's chat template refuses a conversation: {err}.",
-                              "Set 'Chat template' to ChatML, or mend the row (roles must take turns).", "dataset") from err
+                              "Set 'Chat template' to ChatML, or mend the row (roles must take turns).",
+                              "dataset") from err
 
     def prepare(self, rows: Iterable[dict[str, Any]]) -> Prepared:
         """All rows; those with nothing to learn from are dropped and counted."""
@@ -300,8 +303,8 @@ def report(made: Prepared, recipe: Any, warn: Any, what: str = "samples") -> Non
         warn("truncated", f"{made.truncated} of {made.rows} {what} are cut at {recipe.max_length} tokens.",
              "Raise 'Longest sample' to keep their ends.")
     if made.untrained or made.empty:
-        warn("rows-dropped", f"{made.untrained + made.empty} of {made.rows} {what} were left out: nothing to learn from.",
-             "They are empty, or their answer lies behind the cut.")
+        warn("rows-dropped", f"{made.untrained + made.empty} of {made.rows} {what} were left out: nothing to learn "
+             "from.", "They are empty, or their answer lies behind the cut.")
     if made.endless:
-        warn("no-end-token", f"{made.endless} of {made.rows} {what} train no end token: the model may not learn to stop.",
-             "Choose another chat template, or a model with an end token.")
+        warn("no-end-token", f"{made.endless} of {made.rows} {what} train no end token: the model may not learn to "
+             "stop.", "Choose another chat template, or a model with an end token.")

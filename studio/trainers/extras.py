@@ -1,4 +1,4 @@
-"""The checked table for every other field of TRL's SFTConfig, from a list written once, so that no library is imported.
+"""The checked table for every other field of TRL's SFTConfig, from a list written once: no library is imported.
 
 ``python -m studio.trainers.extras`` writes ``trl_fields.json`` again from the installed TRL.
 """
@@ -14,15 +14,15 @@ from typing import Any
 TABLE = Path(__file__).with_name("trl_fields.json")
 
 # Set by the studio itself, or able to send files, run code or leave the machine without the person seeing it.
-RESERVED = {
-    "output_dir", "run_name", "push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push",
-    "hub_revision", "resume_from_checkpoint", "do_train", "do_eval", "do_predict", "use_cpu", "disable_tqdm", "dataset_kwargs",
-    "dataset_text_field", "chat_template_path", "eval_strategy", "save_strategy", "logging_strategy", "save_only_model",
-    "metric_for_best_model", "greater_is_better", "eval_on_start", "prediction_loss_only", "local_rank", "eos_token", "pad_token",
-    "completion_only_loss", "logging_nan_inf_filter", "enable_jit_checkpoint", "trackio_space_id", "trackio_bucket_id",
-    "trackio_static_space_id", "ignore_data_skip", "restore_callback_states_from_checkpoint", "remove_unused_columns",
-    "shuffle_dataset", "project", "log_level", "log_level_replica", "truncation_mode",
-}
+RESERVED = {"output_dir", "run_name", "push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo",
+            "hub_always_push", "hub_revision", "resume_from_checkpoint", "do_train", "do_eval", "do_predict",
+            "use_cpu", "disable_tqdm", "dataset_kwargs", "dataset_text_field", "chat_template_path", "eval_strategy",
+            "save_strategy", "logging_strategy", "save_only_model", "metric_for_best_model", "greater_is_better",
+            "eval_on_start", "prediction_loss_only", "local_rank", "eos_token", "pad_token", "completion_only_loss",
+            "logging_nan_inf_filter", "enable_jit_checkpoint", "trackio_space_id", "trackio_bucket_id",
+            "trackio_static_space_id", "ignore_data_skip", "restore_callback_states_from_checkpoint",
+            "remove_unused_columns", "shuffle_dataset", "project", "log_level", "log_level_replica",
+            "truncation_mode",}
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +52,9 @@ def unknown(name: str, value: Any) -> str:
     if not known or value in known:
         return ""
     near = difflib.get_close_matches(str(value), known, n=1)
-    return f"is not one that the library knows; did you mean '{near[0]}'?" if near else f"must be one of {', '.join(known[:12])}"
+    if near:
+        return f"is not one that the library knows; did you mean '{near[0]}'?"
+    return f"must be one of {', '.join(known[:12])}"
 
 
 def _mismatch(value: Any, kind: str) -> str:

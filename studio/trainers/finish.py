@@ -13,8 +13,8 @@ from studio.library import refs
 from studio.library.modelinfo import count
 
 
-def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.ModelRef | None, made: Any, held: Any, steps: int,
-           began: float, save_dtype: str | None = None) -> dict[str, Any]:
+def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.ModelRef | None, made: Any, held: Any,
+           steps: int, began: float, save_dtype: str | None = None) -> dict[str, Any]:
     """Writes ``ctx.output`` and registers it; returns the run's summary.
 
     A run stopped before its end also gives a result: the best, or the newest, of what was trained so far.
@@ -24,18 +24,20 @@ def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.Model
     losses = [(h["step"], h["loss"]) for h in history if "loss" in h]
     evals = [(h["step"], h["eval_loss"]) for h in history if "eval_loss" in h]
     kept = best if best is not None else trainer.state.global_step
-    summary: dict[str, Any] = {
-        "steps": trainer.state.global_step, "of_steps": steps, "kept_step": kept, "train_loss": losses[-1][1] if losses else None,
-        "eval_loss": dict(evals).get(kept, evals[-1][1] if evals else None), "eval_loss_before": dict(evals).get(0),
-        "samples": len(made.samples), "validation_samples": len(held.samples), "tokens": trainer.count_tokens(),
-        "seconds": round(trainer.memory["seconds"], 2), "wall_seconds": round(time.time() - began, 2),
-    }
+    summary: dict[str, Any] = {"steps": trainer.state.global_step, "of_steps": steps, "kept_step": kept,
+                               "train_loss": losses[-1][1] if losses else None,
+                               "eval_loss": dict(evals).get(kept, evals[-1][1] if evals else None),
+                               "eval_loss_before": dict(evals).get(0), "samples": len(made.samples),
+                               "validation_samples": len(held.samples), "tokens": trainer.count_tokens(),
+                               "seconds": round(trainer.memory["seconds"], 2),
+                               "wall_seconds": round(time.time() - began, 2),}
     if summary["seconds"]:
         summary["tokens_per_second"] = round(summary["tokens"] / summary["seconds"], 1)
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = hasattr(model, "peft_config")
     parameters = sum(p.numel() for p in model.parameters())
-    summary |= {"parameters": parameters, "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+    summary |= {"parameters": parameters, "trained_parameters": sum(p.numel() for p in model.parameters()
+                                                                    if p.requires_grad)}
     save(model, tokenizer, ctx.output, save_dtype or (None if adapter else native_dtype(base)))
     name = recipe.name or default_name(recipe, base)
     (ctx.output / "README.md").write_text(card(name, recipe, summary, losses, evals, adapter, base), "utf-8")
@@ -93,32 +95,37 @@ def card(name: str, recipe: Any, summary: dict[str, Any], losses: list, evals: l
     front += ["tags:", "- atelier", f"- {recipe.kind}", *(["- lora"] if adapter else []), "---"]
 
     def number(value: Any) -> str:
-        return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else "not measured"
+        return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value,
+                                                                                          int) else "not measured"
 
     kind = "A LoRA adapter" if adapter else "A language model"
     source = f" for {base.label} (`{recipe.model}`)" if base is not None and adapter else \
         f", fine-tuned from {base.label} (`{recipe.model}`)" if base is not None else ", trained from scratch"
-    rows = [("Steps", f"{summary['steps']} of {summary['of_steps']}; the weights are those of step {summary['kept_step']}"),
-            ("Parameters", f"{number(summary['parameters'])} ({count(summary['trained_parameters']) or '0'} trained)"),
-            ("Samples", f"{number(summary['samples'])} to learn from, {number(summary['validation_samples'])} to validate on"),
-            ("Tokens seen", number(summary["tokens"])), ("Training time", f"{summary['seconds']:.0f} s"),
-            ("Training loss", f"{number(losses[0][1])} at first, {number(losses[-1][1])} at last" if losses else "not measured"),
+    rows = [("Steps", f"{summary['steps']} of {summary['of_steps']}; the weights are those of step "
+             f"{summary['kept_step']}"), ("Parameters", f"{number(summary['parameters'])} "
+                                          f"({count(summary['trained_parameters']) or '0'} trained)"),
+            ("Samples", f"{number(summary['samples'])} to learn from, {number(summary['validation_samples'])} to "
+             "validate on"), ("Tokens seen", number(summary["tokens"])),
+            ("Training time", f"{summary['seconds']:.0f} s"), ("Training loss", f"{number(losses[0][1])} at first, "
+                                                               f"{number(losses[-1][1])} at last" if losses
+                                                               else "not measured"),
             ("Validation loss", f"{number(summary['eval_loss_before'])} before, {number(summary['eval_loss'])} after"
              if evals else "not measured")]
     lines = [*front, "", f"# {name}", "", f"{kind}{source}, on `{recipe.dataset}`.", "", "| | |", "|---|---|",
              *(f"| {k} | {v} |" for k, v in rows), "", "## Use", "", "```python", *_use(adapter, base), "```", ""]
     if evals:
-        lines += ["## Validation loss", "", "| step | loss |", "|---|---|", *(f"| {s} | {v:.4f} |" for s, v in _thin(evals)), ""]
+        lines += ["## Validation loss", "", "| step | loss |", "|---|---|",
+                  *(f"| {s} | {v:.4f} |" for s, v in _thin(evals)), ""]
     versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "trl", "peft"))
-    lines += ["## Recipe", "", "```yaml", recipe.to_yaml().rstrip(), "```", "",
-              f"Made {time.strftime('%Y-%m-%d')} with Atelier on {platform.machine()}, Python {platform.python_version()}, {versions}.", ""]
+    lines += ["## Recipe", "", "```yaml", recipe.to_yaml().rstrip(), "```", "", f"Made {time.strftime('%Y-%m-%d')} "
+              f"with Atelier on {platform.machine()}, Python {platform.python_version()}, {versions}.", ""]
     return "\n".join(lines)
 
 
 def _use(adapter: bool, base: refs.ModelRef | None) -> list[str]:
     auto = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
-    return [f"from {'peft' if adapter else 'transformers'} import {auto}", "from transformers import AutoTokenizer", "",
-            'folder = "."  # where this card lies', f"model = {auto}.from_pretrained(folder)",
+    return [f"from {'peft' if adapter else 'transformers'} import {auto}", "from transformers import AutoTokenizer",
+            "", 'folder = "."  # where this card lies', f"model = {auto}.from_pretrained(folder)",
             "tokenizer = AutoTokenizer.from_pretrained(folder)"]
 
 

@@ -16,15 +16,19 @@ def _loaded(what: Any, ref: Any, trust: bool, **kwargs: Any) -> Any:
         text = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
         if "trust_remote_code" in str(err):
             raise StudioError(f"{ref.label} needs Python code from its own repository.",
-                              "If you trust its author, turn on 'Run the model's own code'.", "trust_remote_code") from err
+                              "If you trust its author, turn on 'Run the model's own code'.",
+                              "trust_remote_code") from err
         if "gated" in str(err).lower() or "401" in str(err):
             raise StudioError(f"{ref.label} is gated: its owner wants you to accept terms first.",
                               "Accept them on its Hub page and log in with a token.", "model") from err
-        raise StudioError(f"{ref.label} cannot be loaded: {text}", "Choose another model or mend its folder.", "model") from err
+        raise StudioError(f"{ref.label} cannot be loaded: {text}", "Choose another model or mend its folder.",
+                          "model") from err
 
 
 def fetch(model: refs.ModelRef, ctx: Any) -> refs.ModelRef | None:
-    """The model with its files on this disk; one of the Hub is downloaded, told in tenths. ``None`` if the run was stopped.
+    """The model with its files on this disk; one of the Hub is downloaded, told in tenths.
+
+    ``None`` if the run was stopped.
 
     Raises:
         StudioError: the Hub cannot be reached or refuses, or the disk is full.
@@ -63,8 +67,8 @@ def tokenizer(model: refs.ModelRef, trust: bool = False) -> Any:
     if made.pad_token is None:
         made.pad_token = made.eos_token or made.unk_token
     if made.pad_token is None:
-        raise StudioError(f"The tokenizer of {model.label} has neither a padding nor an end token.", "Choose another model.",
-                          "model")
+        raise StudioError(f"The tokenizer of {model.label} has neither a padding nor an end token.",
+                          "Choose another model.", "model")
     return made
 
 

@@ -40,7 +40,8 @@ class StudioTrainer(SFTTrainer):
         self.ctx, self.keep = ctx, keep
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        self.memory = {"num_tokens": 0, "best": None, "best_step": None, "bad": 0, "window": 0.0, "logged": 0, "seconds": 0.0}
+        self.memory = {"num_tokens": 0, "best": None, "best_step": None, "bad": 0, "window": 0.0, "logged": 0,
+                       "seconds": 0.0}
         self.pick_best, self.patience = best, patience
         self._tokens: Any = 0
         self._clock, self._clock_tokens = 0.0, 0
@@ -49,11 +50,13 @@ class StudioTrainer(SFTTrainer):
         longest = self.args.max_length or 1024
         rows = max(self.args.per_device_train_batch_size, self.args.per_device_eval_batch_size)
         self.plain = (vocab * rows * longest * 4 <= PLAIN_LOSS_BYTES and self.args.loss_type == "nll"
-                      and not self.aux_loss_enabled and self.label_smoother is None and not self.args.activation_offloading)
+                      and not self.aux_loss_enabled and self.label_smoother is None
+                      and not self.args.activation_offloading)
 
     # -- loss ------------------------------------------------------------------------------------------------------
 
-    def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:
         training = self.model.training
         if training:
             mask = inputs.get("attention_mask")
@@ -115,9 +118,9 @@ class StudioTrainer(SFTTrainer):
         logs.pop("total_flos", None)
         super().log(logs, start_time)
         if "loss" in logs and not math.isfinite(logs["loss"]):
-            raise StudioError(f"The loss became {logs['loss']} at step {self.state.global_step}: the training ran away.",
-                              "Lower the learning rate, or turn on gradient clipping, and resume from an earlier checkpoint.",
-                              "learning_rate")
+            raise StudioError(f"The loss became {logs['loss']} at step {self.state.global_step}: the training ran "
+                              "away.", "Lower the learning rate, or turn on gradient clipping, and resume from an "
+                              "earlier checkpoint.", "learning_rate")
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         start = time.perf_counter()
@@ -155,7 +158,8 @@ class StudioTrainer(SFTTrainer):
         best = f"checkpoint-{self.memory['best_step']}"
         spare = [p for p in done[:-1] if p.name != best or not self.pick_best]
         for path in spare[: max(0, len(done) - self.keep)]:
-            (path / COMPLETE).unlink(missing_ok=True)  # first, so that a kill here leaves no half checkpoint that looks whole
+            # The mark goes first, so that a kill in between leaves no half checkpoint that looks whole.
+            (path / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
 
     def restore(self, checkpoint: Path) -> None:
@@ -202,26 +206,30 @@ def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
 
     gpu = has_gpu()
     eval_steps, save_steps = intervals(recipe, steps, held)
-    config: dict[str, Any] = dict(
-        output_dir=str(ctx.checkpoints), num_train_epochs=recipe.num_train_epochs, max_steps=recipe.max_steps,
-        learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.lr_scheduler_type, warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_grad_norm, optim=recipe.optim, seed=recipe.seed,
-        per_device_train_batch_size=recipe.per_device_train_batch_size,
-        per_device_eval_batch_size=recipe.per_device_train_batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps, max_length=recipe.max_length,
-        packing=recipe.packing, neftune_noise_alpha=recipe.neftune_noise_alpha or None,
-        bf16=uses_bf16(recipe, torch.cuda.is_bf16_supported() if gpu else None), use_cpu=not gpu,
-        gradient_checkpointing=recipe.gradient_checkpointing, logging_steps=recipe.logging_steps, logging_first_step=True,
-        eval_strategy="steps" if held else "no", eval_steps=eval_steps if held else None,
-        save_strategy="steps", save_steps=save_steps, report_to=recipe.report_to,
-        trust_remote_code=recipe.trust_remote_code, disable_tqdm=True, logging_nan_inf_filter=False,
-        dataset_kwargs={"skip_prepare_dataset": True}, completion_only_loss=False, dataloader_pin_memory=gpu,
-    )
+    config: dict[str, Any] = dict(output_dir=str(ctx.checkpoints), num_train_epochs=recipe.num_train_epochs,
+                                  max_steps=recipe.max_steps, learning_rate=recipe.learning_rate,
+                                  lr_scheduler_type=recipe.lr_scheduler_type, warmup_steps=recipe.warmup_steps,
+                                  weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_grad_norm,
+                                  optim=recipe.optim, seed=recipe.seed,
+                                  per_device_train_batch_size=recipe.per_device_train_batch_size,
+                                  per_device_eval_batch_size=recipe.per_device_train_batch_size,
+                                  gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+                                  max_length=recipe.max_length, packing=recipe.packing,
+                                  neftune_noise_alpha=recipe.neftune_noise_alpha or None,
+                                  bf16=uses_bf16(recipe, torch.cuda.is_bf16_supported() if gpu else None),
+                                  use_cpu=not gpu, gradient_checkpointing=recipe.gradient_checkpointing,
+                                  logging_steps=recipe.logging_steps, logging_first_step=True, eval_strategy="steps"
+                                  if held else "no", eval_steps=eval_steps if held else None, save_strategy="steps",
+                                  save_steps=save_steps, report_to=recipe.report_to,
+                                  trust_remote_code=recipe.trust_remote_code, disable_tqdm=True,
+                                  logging_nan_inf_filter=False, dataset_kwargs={"skip_prepare_dataset": True},
+                                  completion_only_loss=False, dataloader_pin_memory=gpu,)
     try:
         return SFTConfig(**(config | getattr(recipe, "beyond", dict)() | recipe.extra))
     except (ValueError, TypeError, ImportError) as err:
         field = next((f for f in ("optim", "lr_scheduler_type", "report_to", "bf16") if f in str(err)), "extra")
-        raise StudioError(f"The library refuses these settings: {str(err).splitlines()[0]}", "Change the field.", field) from err
+        raise StudioError(f"The library refuses these settings: {str(err).splitlines()[0]}", "Change the field.",
+                          field) from err
 
 
 def dataset(samples: list, recipe: Any) -> Any:
@@ -259,6 +267,7 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
         trainer.train(resume_from_checkpoint=str(ctx.resume_from) if ctx.resume_from else None)
     except OSError as err:
         if disk_full(err):
-            raise StudioError("The disk is full.", "Free some space and resume; earlier checkpoints are whole.") from err
+            raise StudioError("The disk is full.",
+                              "Free some space and resume; earlier checkpoints are whole.") from err
         raise
     return trainer

@@ -47,8 +47,8 @@ def load_dtype(recipe: Any, gpu: bool, lora: bool) -> str:
     return "bfloat16" if gpu and lora and recipe.bf16 != "off" else "float32"
 
 
-# Floating point operations a second of training, per thread, measured with the studio's own loop on the starter and its
-# relatives (1 to 10 M parameters, sequences of 128 to 256): 3e10 in float32 and 5e10 in bfloat16 on an AVX-512 server core.
+# Floating point operations a second of training, per thread, measured with the studio's own loop on the starter and
+# its relatives (1 to 10 M parameters, sequences of 128 to 256) on one core of an AVX-512 server.
 CPU_FLOPS = {False: 3.0e10, True: 5.0e10}
 CPU_STEP = 0.02  # seconds a step costs however small the model is
 CPU_START = 2.0  # seconds to load, prepare and save, once the libraries are there
@@ -83,7 +83,8 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
         rows -= round(rows * recipe.eval_share)
     length = min(recipe.max_length, characters / CHARACTERS) if characters else recipe.max_length
     if rows:
-        packed = max(1, math.ceil(rows * (characters / CHARACTERS or length) / recipe.max_length)) if recipe.packing else rows
+        packed = max(1, math.ceil(rows * (characters / CHARACTERS
+                                          or length) / recipe.max_length)) if recipe.packing else rows
         made.steps = total_steps(recipe, packed)
     elif recipe.max_steps > 0:
         made.steps = recipe.max_steps
@@ -97,7 +98,8 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
     if made.steps and not gpu:
         # 6 operations a weight and token: 2 forward, 4 backward; an adapter saves the weights' own third.
         work = (4 if lora else 6) * parameters * tokens * (4 / 3 if recipe.gradient_checkpointing else 1)
-        made.seconds = CPU_START + made.steps * (CPU_STEP + work / CPU_FLOPS[half]) * 1.15  # validations and checkpoints
+        # 15 % more for validations and checkpoints
+        made.seconds = CPU_START + made.steps * (CPU_STEP + work / CPU_FLOPS[half]) * 1.15
         made.notes.append(f"Time is an estimate for one of {cores()} cores with nothing else running.")
     made.memory = _memory(recipe, parameters, batch * length, lora, gpu, half)
     trained = _adapter_size(recipe, parameters) if lora else parameters
@@ -137,7 +139,7 @@ def _measured(ref: str, columns: tuple, stamp: int, size: int) -> tuple[int | No
 
 
 def _adapter_size(recipe: Any, parameters: int) -> int:
-    """Weights of an adapter on all linear layers; about ``2 r`` for each row and column, so with the root of the model."""
+    """Weights of an adapter on all linear layers; it grows with the root of the model."""
     return int(min(parameters, 28 * recipe.r * math.sqrt(parameters)))
 
 

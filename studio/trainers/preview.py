@@ -23,9 +23,10 @@ def preview(values: dict[str, Any], index: int = 0) -> dict[str, Any]:
         index: Which training sample, from 0; beyond the last gives the last.
 
     Returns:
-        ``tokens`` [{id, text, trained}], ``flags`` [{code, message, hint}], ``rendered`` (the whole text), ``length`` (tokens
-        before the cut), ``kept``, ``trained`` (tokens learned from), ``index``, ``rows`` (training samples), ``held`` (validation
-        samples), ``truncated`` (of the ``measured`` rows), ``lengths`` {p50, p90, p99, max} in tokens.
+        ``tokens`` [{id, text, trained}], ``flags`` [{code, message, hint}], ``rendered`` (the whole text),
+        ``length`` (tokens before the cut), ``kept``, ``trained`` (tokens learned from), ``index``, ``rows`` (training
+        samples), ``held`` (validation samples), ``truncated`` (of the ``measured`` rows), ``lengths`` {p50, p90, p99,
+        max} in tokens.
 
     Raises:
         StudioError: as the run itself would, before it starts.
@@ -37,24 +38,26 @@ def preview(values: dict[str, Any], index: int = 0) -> dict[str, Any]:
     sample = encoder(rows[index])
     flags = [{"code": c, "message": m, "hint": h} for c, m, h in encoder.warnings]
     if sample is None:
-        flags.append({"code": "empty", "message": "This sample has no text; it is left out.", "hint": "Check the columns."})
+        flags.append({"code": "empty", "message": "This sample has no text; it is left out.",
+                      "hint": "Check the columns."})
         sample = data.Sample([], [], 0, True)
     elif all(label == data.IGNORE for label in sample.labels[1:]):
         why = "its answer lies behind the cut" if sample.truncated else "it has no answer"
-        flags.append({"code": "nothing-trained", "message": f"Nothing is learned from this sample: {why}. It is left out.",
-                      "hint": "Raise 'Longest sample'." if sample.truncated else "Check the columns."})
+        flags.append({"code": "nothing-trained", "message": f"Nothing is learned from this sample: {why}. It is left "
+                      "out.", "hint": "Raise 'Longest sample'." if sample.truncated else "Check the columns."})
     elif sample.truncated:
         flags.append({"code": "truncated", "message": f"Cut at {recipe.max_length} of {sample.length} tokens.",
                       "hint": "Raise 'Longest sample' to keep its end."})
     elif not sample.ends:
         flags.append({"code": "no-end-token", "message": "No end token is learned: the model may not learn to stop.",
                       "hint": "Choose another chat template."})
-    tokens = [{"id": i, "text": text, "trained": n > 0 and label != data.IGNORE}
-              for n, (i, label, text) in enumerate(zip(sample.input_ids, sample.labels, pieces(encoder.tokenizer, sample.input_ids),
-                                                       strict=True))]
-    return {"tokens": tokens[:SHOWN], "flags": flags, "rendered": "".join(t["text"] for t in tokens), "length": sample.length,
-            "kept": len(tokens), "trained": sum(t["trained"] for t in tokens), "index": index, "rows": len(rows),
-            "held": found["held"], "measured": found["measured"], "truncated": found["truncated"], "lengths": found["lengths"]}
+    tokens = [{"id": i, "text": text, "trained": n > 0 and label != data.IGNORE} for n,
+              (i, label, text) in enumerate(zip(sample.input_ids, sample.labels,
+                                                pieces(encoder.tokenizer, sample.input_ids), strict=True))]
+    return {"tokens": tokens[:SHOWN], "flags": flags, "rendered": "".join(t["text"] for t in tokens),
+            "length": sample.length, "kept": len(tokens), "trained": sum(t["trained"] for t in tokens), "index": index,
+            "rows": len(rows), "held": found["held"], "measured": found["measured"], "truncated": found["truncated"],
+            "lengths": found["lengths"]}
 
 
 @lru_cache(maxsize=4)
@@ -84,12 +87,13 @@ def _prepared(text: str) -> dict[str, Any]:
     def at(share: float) -> int:
         return lengths[min(len(lengths) - 1, int(share * len(lengths)))]
 
-    return {"rows": rows, "held": len(held), "encoder": encoder, "truncated": truncated, "measured": min(len(rows), MEASURED),
-            "lengths": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": lengths[-1]}}
+    return {"rows": rows, "held": len(held), "encoder": encoder, "truncated": truncated,
+            "measured": min(len(rows), MEASURED), "lengths": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99),
+                                                              "max": lengths[-1]}}
 
 
 def pieces(tokenizer: Any, ids: list[int]) -> list[str]:
-    """The text of each token, so that they join to the whole; a character made of several tokens stands at its last."""
+    """The text of each token, so that they join to the whole; a character of several tokens stands at its last."""
     def decode(part: list[int]) -> str:
         return tokenizer.decode(part, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 

@@ -1,7 +1,7 @@
 """``Copy as Python``: a fine-tuning recipe as a short plain TRL script that gives the same losses without the studio.
 
-The rows of a file are read by a few copied lines if those give exactly the rows that the studio trains on; else the studio
-writes the rows it trains on into the workspace's ``exports`` as JSONL, and the script reads that.
+The rows of a file are read by a few copied lines if those give exactly the rows that the studio trains on; else the
+studio writes the rows it trains on into the workspace's ``exports`` as JSONL, and the script reads that.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from studio.trainers import chatml, data, plan, script_parts
 MOST_LISTED = 400  # validation rows that a script names one by one; more are exported
 
 # Arguments that a script states even where they are the library's defaults, because they shape the result.
-_ALWAYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "seed", "lr_scheduler_type")
-_DEFAULTS = {"max_steps": -1, "gradient_accumulation_steps": 1, "weight_decay": 0.0, "max_grad_norm": 1.0, "warmup_steps": 0,
-             "neftune_noise_alpha": 0.0, "optim": "adamw_torch_fused", "packing": False, "trust_remote_code": False}
+_ALWAYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "seed",
+           "lr_scheduler_type")
+_DEFAULTS = {"max_steps": -1, "gradient_accumulation_steps": 1, "weight_decay": 0.0, "max_grad_norm": 1.0,
+             "warmup_steps": 0, "neftune_noise_alpha": 0.0, "optim": "adamw_torch_fused", "packing": False,
+             "trust_remote_code": False}
 
 
 def write(recipe: Any, lora: bool) -> str:
@@ -36,16 +38,23 @@ def write(recipe: Any, lora: bool) -> str:
     kinds = {key for row in rows[:50] for key in row}
     reading = _reading(recipe, rows, held)
     asked_as_text = "prompt" in kinds and isinstance(rows[0]["prompt"], str)
-    chat = "messages" in kinds or ("prompt" in kinds and recipe.chat_template != "none" and _has_template(model, recipe))
+    chat = "messages" in kinds or ("prompt" in kinds and recipe.chat_template != "none"
+                                   and _has_template(model, recipe))
     own_labels = chat and recipe.assistant_only_loss and _unmarked(recipe, model)
-    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat), _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels),
-             _model(recipe, model, lora), _train(recipe, lora, chat and not own_labels, kinds, model, bool(held))]
+    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat),
+             _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels), _model(recipe, model, lora),
+             _train(recipe, lora, chat and not own_labels, kinds, model, bool(held))]
     return "\n\n".join(p.strip("\n") for p in parts if p.strip()) + "\n"
 
 
 def _has_template(model: refs.ModelRef, recipe: Any) -> bool:
-    base = refs.resolve_model(model.base) if model.is_adapter and model.base and not model.meta.get("chat_template") else model
-    return recipe.chat_template in ("auto", "chatml") or bool(base.meta.get("chat_template"))
+    return recipe.chat_template in ("auto", "chatml") or bool(_template_source(model).meta.get("chat_template"))
+
+
+def _template_source(model: refs.ModelRef) -> refs.ModelRef:
+    """Whose template is used: an adapter's own, else its base's."""
+    lacks = model.is_adapter and model.base and not model.meta.get("chat_template")
+    return refs.resolve_model(model.base) if lacks else model
 
 
 def _head(recipe: Any, lora: bool) -> str:
@@ -90,7 +99,8 @@ def _reading(recipe: Any, rows: list, held: list) -> str:
         if conversion := _conversion(ref.path, everything):
             code = _OPEN[ref.path.suffix].format(path=str(ref.path))
             if conversion is not script_parts.as_it_is:
-                code = f"{inspect.getsource(conversion)}\n\n{code}\nrows = [{conversion.__name__}(row) for row in rows]"
+                name = conversion.__name__
+                code = f"{inspect.getsource(conversion)}\n\n{code}\nrows = [{name}(row) for row in rows]"
             if not held:
                 return code
             return (f"{code}\nheld_index = {{{_numbers(everything, held)}}}\n"
@@ -103,7 +113,7 @@ def _reading(recipe: Any, rows: list, held: list) -> str:
 
 
 def _numbers(everything: list, held: list) -> str:
-    """Positions of the validation rows, which stand in the order of all rows and in full (identical rows are never parted)."""
+    """Positions of the validation rows, in the order of all rows; identical rows are never parted."""
     found, position = [], 0
     for i, row in enumerate(everything):
         if position < len(held) and row == held[position]:
@@ -159,7 +169,7 @@ def _revision(ref: refs.ModelRef) -> str:
 
 def _unmarked(recipe: Any, model: refs.ModelRef) -> bool:
     """The model's own template does not say which words are the assistant's, and TRL has no marked version of it."""
-    source = refs.resolve_model(model.base) if model.is_adapter and model.base and not model.meta.get("chat_template") else model
+    source = _template_source(model)
     if recipe.chat_template == "chatml" or not source.path or not source.meta.get("chat_template"):
         return False
     try:
@@ -185,7 +195,8 @@ def _tables(as_chat: bool, held: bool, as_json: list[str], own_labels: bool) -> 
         lines += ["held_rows = [labelled(row) for row in held_rows]"] if held else []
         as_json = []
     if as_json:  # a table of columns would give every tool the arguments of all others
-        lines += ["from datasets import Features, Json", "", f"features = Features({{{', '.join(f'{k!r}: Json()' for k in as_json)}}})",
+        lines += ["from datasets import Features, Json", "",
+                  f"features = Features({{{', '.join(f'{k!r}: Json()' for k in as_json)}}})",
                   f"rows = [{{k: row.get(k) for k in {as_json!r}}} for row in rows]"]
         lines += [f"held_rows = [{{k: row.get(k) for k in {as_json!r}}} for row in held_rows]"] if held else []
         features = ", features=features"
@@ -206,9 +217,11 @@ def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
     trust = ", trust_remote_code=True" if recipe.trust_remote_code else ""
     base = refs.resolve_model(model.base) if model.is_adapter and model.base else model
     dtype = plan.load_dtype(recipe, bool(gpus()), lora)
-    lines = [f"model = AutoModelForCausalLM.from_pretrained({base.source!r}{_revision(base)}, dtype=torch.{dtype}{trust})"]
+    lines = [f"model = AutoModelForCausalLM.from_pretrained({base.source!r}{_revision(base)}, "
+             f"dtype=torch.{dtype}{trust})"]
     if model.is_adapter:
-        lines += ["from peft import PeftModel", "", f"model = PeftModel.from_pretrained(model, {model.source!r}, is_trainable={lora})"]
+        lines += ["from peft import PeftModel", "", f"model = PeftModel.from_pretrained(model, {model.source!r}, "
+                  f"is_trainable={lora})"]
         if not lora:
             lines.append("model = model.merge_and_unload()")
     return "\n".join(lines)
@@ -217,11 +230,13 @@ def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
 def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.ModelRef, held: bool) -> str:
     from studio.hardware import gpus
 
-    values = {k: getattr(recipe, k) for k in (*_ALWAYS, *_DEFAULTS) if k in _ALWAYS or getattr(recipe, k) != _DEFAULTS[k]}
+    values = {k: getattr(recipe, k) for k in (*_ALWAYS, *_DEFAULTS) if k in _ALWAYS
+              or getattr(recipe, k) != _DEFAULTS[k]}
     if values.get("warmup_steps", 0) >= 1:
         values["warmup_steps"] = int(values["warmup_steps"])
-    values |= {"bf16": plan.uses_bf16(recipe, True if gpus() else None), "gradient_checkpointing": recipe.gradient_checkpointing,
-               "logging_steps": recipe.logging_steps, "logging_first_step": True}
+    values |= {"bf16": plan.uses_bf16(recipe, True if gpus() else None),
+               "gradient_checkpointing": recipe.gradient_checkpointing, "logging_steps": recipe.logging_steps,
+               "logging_first_step": True}
     if held:
         values["per_device_eval_batch_size"] = recipe.per_device_train_batch_size
     if chat:
@@ -233,10 +248,11 @@ def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.Mod
     lines += ["    use_cpu=not torch.cuda.is_available(),"]
     config = "args = SFTConfig(\n    output_dir=\"output\",\n" + "\n".join(lines)
     if held:
-        every, save = (str(n) for n in (recipe.eval_steps, recipe.save_steps))
-        config = _steps_code(recipe) + config + f"\n    eval_strategy=\"steps\", eval_steps={'every' if every == '0' else every},"
-        config += f" save_steps={save if save != '0' else ('every' if every == '0' else every)}, save_total_limit={recipe.save_total_limit},"
-        if recipe.load_best_model_at_end and (recipe.save_steps == 0 or recipe.eval_steps and recipe.save_steps % recipe.eval_steps == 0):
+        every = str(recipe.eval_steps or "every")
+        config = (f"{_steps_code(recipe)}{config}\n    eval_strategy=\"steps\", eval_steps={every}, "
+                  f"save_steps={recipe.save_steps or every}, save_total_limit={recipe.save_total_limit},")
+        if recipe.load_best_model_at_end and (recipe.save_steps == 0 or recipe.eval_steps
+                                              and recipe.save_steps % recipe.eval_steps == 0):
             config += "\n    load_best_model_at_end=True,"
     config += "\n)"
     lora_code = ""
@@ -249,7 +265,8 @@ def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.Mod
     stop = ""
     if held and recipe.early_stopping_patience:
         stop = f", callbacks=[EarlyStoppingCallback({recipe.early_stopping_patience})]"
-        config = "from transformers import EarlyStoppingCallback\n\n" + config.replace("\n)", "\n    metric_for_best_model=\"loss\",\n)")
+        config = config.replace("\n)", "\n    metric_for_best_model=\"loss\",\n)")
+        config = "from transformers import EarlyStoppingCallback\n\n" + config
     peft = ", peft_config=lora" if lora_code else ""
     return (f"{config}\n{lora_code}trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=held, "
             f"processing_class=tokenizer{peft}{stop})\ntrainer.train()\ntrainer.save_model(\"output/final\")")

@@ -1,4 +1,4 @@
-"""Small conversions whose source is copied into exported scripts. Each stands alone and takes one row as its file has it."""
+"""Small conversions whose source is copied into exported scripts. Each stands alone."""
 
 
 def as_it_is(row):
@@ -8,15 +8,18 @@ def as_it_is(row):
 def from_alpaca(row):
     question = row["instruction"] + ("\n\n" + row["input"] if row.get("input") else "")
     head = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    return {"messages": head + [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]}
+    return {"messages": head + [{"role": "user", "content": question},
+                                {"role": "assistant", "content": row["output"]}]}
 
 
 def from_alpaca_pair(row):
-    return {"prompt": row["instruction"] + ("\n\n" + row["input"] if row.get("input") else ""), "completion": row["output"]}
+    return {"prompt": row["instruction"] + ("\n\n" + row["input"] if row.get("input") else ""),
+            "completion": row["output"]}
 
 
 def from_sharegpt(row):
-    roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system", "tool": "tool"}
+    roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
+             "tool": "tool"}
     return {"messages": [{"role": roles[m["from"]], "content": m["value"]} for m in row["conversations"]]}
 
 
@@ -36,4 +39,5 @@ def answer_mask(tokenizer, messages, tools=None):
                 raise ValueError("in this chat template the answers cannot be told from the questions")
             spans.append((len(before), len(after)))
     out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return out["input_ids"], [int(any(a < end and b > start for start, end in spans)) for a, b in out["offset_mapping"]]
+    return out["input_ids"], [int(any(a < end and b > start for start, end in spans)) for a,
+                              b in out["offset_mapping"]]

@@ -1,4 +1,4 @@
-"""The run that LoRA and full fine-tuning, and continued pretraining, share. Imports the training stack inside functions."""
+"""The run that LoRA, full fine-tuning and continued pretraining share. Imports the training stack inside functions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def check(recipe: Any) -> None:
     if model.is_adapter and model.base:
         context = refs.resolve_model(model.base).meta.get("context")
     if context and recipe.max_length > context:
-        raise StudioError(f"{model.label} reads at most {context} tokens; the longest sample is set to {recipe.max_length}.",
-                          f"Set 'Longest sample' to {context} or less.", "max_length")
+        raise StudioError(f"{model.label} reads at most {context} tokens; the longest sample is set to "
+                          f"{recipe.max_length}.", f"Set 'Longest sample' to {context} or less.", "max_length")
 
 
 def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, encode_as: Any = None,
@@ -55,23 +55,27 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
         ctx.warning(*warning)
     data.report(made, recipe, ctx.warning)
     if held_rows and not held.samples:
-        ctx.warning("no-validation", "No validation sample is usable, so there is no validation loss.", "Check the validation data.")
+        ctx.warning("no-validation", "No validation sample is usable, so there is no validation loss.",
+                    "Check the validation data.")
     table = table or loop.dataset
     rows, held_table = table(made.samples, recipe), table(held.samples, recipe) if held.samples else None
     steps = plan.total_steps(recipe, len(rows))
-    ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; {steps} steps.")
+    ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; "
+            f"{steps} steps.")
     dtype = plan.load_dtype(recipe, gpu, adapter is not None)
     model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None)
     config = None
     if adapter and ref.is_adapter:
-        ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and layers.")
+        ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and "
+                    "layers.")
     elif adapter:
         config = adapter(recipe)
     try:
         trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config, chat)
     except ValueError as err:
         if adapter and "target modules" in str(err).lower():
-            raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.", "target_modules") from err
+            raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.",
+                              "target_modules") from err
         raise
     return finish.finish(trainer, tokenizer, recipe, ctx, ref, made, held, steps, began)
 
@@ -81,6 +85,6 @@ def lora_config(recipe: Any) -> Any:
     from peft import LoraConfig
 
     named = [part.strip() for part in recipe.target_modules.split(",") if part.strip()]
-    return LoraConfig(task_type="CAUSAL_LM", r=recipe.r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout,
-                      target_modules="all-linear" if named in ([], ["all-linear"]) else named,
-                      use_rslora=recipe.use_rslora, use_dora=recipe.use_dora)
+    return LoraConfig(task_type="CAUSAL_LM", r=recipe.r, lora_alpha=recipe.lora_alpha,
+                      lora_dropout=recipe.lora_dropout, target_modules="all-linear" if named in ([], ["all-linear"])
+                      else named, use_rslora=recipe.use_rslora, use_dora=recipe.use_dora)

@@ -14,16 +14,17 @@ class FullRecipe(SFTRecipe):
 
     method: ClassVar[str] = "full"
 
-    learning_rate: float = field(3e-4, "Learning rate", "How large each step is. Too high: the loss jumps and old skills are lost. "
-                                 "Too low: it hardly falls. 3e-4 suits the starter; 1e-5 to 2e-5 is usual for models of a billion "
-                                 "and more.", group="training", widget="log", library=SFT, gt=0, le=1.0)
+    learning_rate: float = field(3e-4, "Learning rate", "How large each step is. Too high: the loss jumps and old "
+                                 "skills are lost. Too low: it hardly falls. 3e-4 suits the starter; 1e-5 to 2e-5 "
+                                 "is usual for models of a billion and more.", group="training", widget="log",
+                                 library=SFT, gt=0, le=1.0)
 
 
 class Full(Method):
     """All weights."""
 
     title = "Full fine-tuning"
-    summary = "Trains every weight: learns the most, needs about eight times the model's memory, makes a whole new model."
+    summary = "Trains every weight: learns the most, needs about eight times the memory, makes a new model."
     paper = "https://arxiv.org/abs/1801.06146"
     Recipe = FullRecipe
 

@@ -14,9 +14,10 @@ class LoraRecipe(LoraFields, SFTRecipe):
 
     method: ClassVar[str] = "lora"
 
-    learning_rate: float = field(2e-3, "Learning rate", "How large each step is. Too high: the loss jumps or becomes NaN. Too low: it "
-                                 "hardly falls. 2e-3 suits the starter; 1e-4 to 2e-4 is usual for models of a billion and more.",
-                                 group="training", widget="log", library=SFT, gt=0, le=1.0)
+    learning_rate: float = field(2e-3, "Learning rate", "How large each step is. Too high: the loss jumps or becomes "
+                                 "NaN. Too low: it hardly falls. 2e-3 suits the starter; 1e-4 to 2e-4 is usual for "
+                                 "models of a billion and more.", group="training", widget="log", library=SFT, gt=0,
+                                 le=1.0)
 
 
 class Lora(Method):

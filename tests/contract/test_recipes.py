@@ -30,7 +30,8 @@ def test_every_field_is_explained_and_bounded(key):
         assert spec.title and len(spec.help) > 20 and spec.help[-1] in ".:", spec
         assert spec.group in ("basic", "training", "watch", "adapter", "advanced"), spec.name
         if spec.type in ("int", "float"):
-            assert {"ge", "gt"} & spec.bounds.keys() and {"le", "lt"} & spec.bounds.keys(), f"{spec.name} has no bounds"
+            assert {"ge", "gt"} & spec.bounds.keys() and {"le",
+                                                          "lt"} & spec.bounds.keys(), f"{spec.name} has no bounds"
             low, high = spec.bounds.get("ge", spec.bounds.get("gt")), spec.bounds.get("le", spec.bounds.get("lt"))
             assert low <= spec.default <= high, spec.name
         if spec.type == "str":
@@ -92,7 +93,8 @@ def _value(spec: FieldSpec) -> st.SearchStrategy:
     if spec.type == "dict":
         return st.dictionaries(_plain.map(str.strip).filter(bool), _plain.map(str.strip).filter(bool), max_size=2) \
             if spec.name == "columns" else st.just({})
-    return _plain.map(str.strip).filter(lambda t: spec.name != "name" or not (set(t) & set("/\\<>\"'") or t.startswith(".")))
+    return _plain.map(str.strip).filter(lambda t: spec.name != "name" or not (set(t) & set("/\\<>\"'")
+                                                                              or t.startswith(".")))
 
 
 @st.composite
@@ -103,7 +105,8 @@ def _recipes(draw):
     try:
         return parse({"kind": key[0], "method": key[1], **values})
     except RecipeError:  # fields that do not go together, e.g. heads that do not divide the width
-        return parse({"kind": key[0], "method": key[1], **{k: v for k, v in values.items() if k in ("name", "seed", "dataset")}})
+        return parse({"kind": key[0], "method": key[1], **{k: v for k, v in values.items()
+                                                           if k in ("name", "seed", "dataset")}})
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
@@ -136,10 +139,14 @@ def test_a_newer_recipe_is_refused():
     assert "Update the studio" in caught.value.hint
 
 
-@pytest.mark.parametrize("extra, word", [
-    ({"adam_beta2": 0.95}, None), ({"lr_scheduler_kwargs": {"num_cycles": 2}}, None), ({"adam_beta22": 0.9}, "did you mean 'adam_beta2'"),
-    ({"learning_rate": 1.0}, "has its own field"), ({"output_dir": "/etc"}, "set by the studio"), ({"hub_token": "x"}, "set by the studio"),
-    ({"adam_beta2": "high"}, "must be float"), ({"full_determinism": 3}, "must be bool"), ({"torch_compile": True}, None)])
+@pytest.mark.parametrize("extra, word", [({"adam_beta2": 0.95}, None),
+                                         ({"lr_scheduler_kwargs": {"num_cycles": 2}}, None),
+                                         ({"adam_beta22": 0.9}, "did you mean 'adam_beta2'"),
+                                         ({"learning_rate": 1.0}, "has its own field"),
+                                         ({"output_dir": "/etc"}, "set by the studio"),
+                                         ({"hub_token": "x"}, "set by the studio"),
+                                         ({"adam_beta2": "high"}, "must be float"),
+                                         ({"full_determinism": 3}, "must be bool"), ({"torch_compile": True}, None)])
 def test_more_settings_are_checked(extra, word):
     values = {"kind": "sft", "method": "lora", "extra": extra}
     if word is None:
@@ -151,8 +158,9 @@ def test_more_settings_are_checked(extra, word):
 
 
 def test_importing_methods_imports_no_heavy_library():
-    code = ("import sys; from studio import registry\n"
-            "for family in registry.FAMILIES.values():\n    list(family.items())\n"
-            "print(sorted(m for m in ('torch', 'transformers', 'trl', 'peft', 'datasets', 'gradio', 'pandas') if m in sys.modules))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ.copy(), check=True)
+    code = ("import sys; from studio import registry\nfor family in registry.FAMILIES.values():\n    "
+            "list(family.items())\nprint(sorted(m for m in ('torch', 'transformers', 'trl', 'peft', 'datasets', "
+            "'gradio', 'pandas') if m in sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ.copy(),
+                          check=True)
     assert done.stdout.strip() == "[]"

@@ -39,7 +39,8 @@ def test_answers_are_what_is_learned(tiny, chats):
 def test_cut_samples_are_flagged(tiny, chats):
     whole = preview(_values(tiny, chats), 0)
     cut = preview(_values(tiny, chats, max_length=whole["length"] - 4), 0)
-    assert [f["code"] for f in cut["flags"]] == ["truncated"] and cut["kept"] == cut["length"] - 4 and cut["truncated"] > 0
+    assert [f["code"]
+            for f in cut["flags"]] == ["truncated"] and cut["kept"] == cut["length"] - 4 and cut["truncated"] > 0
     gone = preview(_values(tiny, chats, max_length=8), 0)
     assert [f["code"] for f in gone["flags"]] == ["nothing-trained"] and gone["trained"] == 0
 
@@ -62,7 +63,8 @@ def test_a_template_without_marks(other, chats, tmp_path, monkeypatch):
     run(values, tmp_path / "run")
     history = execute(values, tmp_path, monkeypatch)
     ours = series(tmp_path / "run", "loss")
-    assert [ours[h["step"]] for h in history if "loss" in h] == pytest.approx([h["loss"] for h in history if "loss" in h], abs=1e-4)
+    assert [ours[h["step"]] for h in history if "loss" in h] == pytest.approx([h["loss"] for h in history
+                                                                               if "loss" in h], abs=1e-4)
 
 
 def test_a_template_whose_end_is_not_learned(other, chats):
@@ -81,7 +83,8 @@ def test_completions_after_a_conversation(tiny, tmp_path):
     """Answers inside the prompt are somebody else's: only the completion is learned."""
     path = tmp_path / "rows.jsonl"
     rows = [{"prompt": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi there"},
-                        {"role": "user", "content": f"Say {i}"}], "completion": [{"role": "assistant", "content": f"It is {i}"}]}
+                        {"role": "user", "content": f"Say {i}"}], "completion": [{"role": "assistant",
+                                                                                  "content": f"It is {i}"}]}
             for i in range(6)]
     path.write_text("\n".join(map(json.dumps, rows)))
     seen = preview(_values(tiny, path, eval_share=0.0), 2)

@@ -20,8 +20,9 @@ SAME = ("loss", "grad_norm", "learning_rate", "eval_loss", "mean_token_accuracy"
 
 
 def _values(tiny, chats, **more):
-    return {"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_length": 64, "num_train_epochs": 3,
-            "per_device_train_batch_size": 4, "logging_steps": 3, "lora_dropout": 0.1, "learning_rate": 5e-3, **more}
+    return {"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_length": 64,
+            "num_train_epochs": 3, "per_device_train_batch_size": 4, "logging_steps": 3, "lora_dropout": 0.1,
+            "learning_rate": 5e-3, **more}
 
 
 def _same(one: Path, two: Path) -> None:
@@ -33,11 +34,11 @@ def _same(one: Path, two: Path) -> None:
     assert text == {(e["step"], e["prompt"]): e["text"] for e in events(two, "sample")}
 
 
-@pytest.mark.parametrize("more", [
-    {"sample_prompts": ["What colour is grass?"]},
-    {"method": "full", "learning_rate": 1e-3, "gradient_accumulation_steps": 2, "neftune_noise_alpha": 5.0, "lora_dropout": None},
-    {"packing": True, "bf16": "off", "lr_scheduler_type": "linear", "num_train_epochs": 8},
-])
+@pytest.mark.parametrize("more", [{"sample_prompts": ["What colour is grass?"]},
+                                  {"method": "full", "learning_rate": 1e-3, "gradient_accumulation_steps": 2,
+                                   "neftune_noise_alpha": 5.0, "lora_dropout": None},
+                                  {"packing": True, "bf16": "off", "lr_scheduler_type": "linear",
+                                   "num_train_epochs": 8},])
 def test_stopped_and_resumed(tiny, chats, tmp_path, more):
     values = {k: v for k, v in _values(tiny, chats, **more).items() if v is not None}
     whole, _ = run(values, tmp_path / "whole")

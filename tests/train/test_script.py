@@ -38,8 +38,9 @@ CASES = {
 def test_same_losses(dataset, tiny, tmp_path, monkeypatch):
     if not (settings.DATASETS / "datasets.yaml").exists():
         pytest.skip("the shipped datasets are not there")
-    values = {"kind": "sft", "model": str(tiny), "dataset": f"shipped:{dataset}", "max_length": 96, "max_steps": 12, "logging_steps": 1,
-              "per_device_train_batch_size": 4, "bf16": "off", "learning_rate": 2e-3} | CASES[dataset]
+    values = {"kind": "sft", "model": str(tiny), "dataset": f"shipped:{dataset}", "max_length": 96, "max_steps": 12,
+              "logging_steps": 1, "per_device_train_batch_size": 4, "bf16": "off",
+              "learning_rate": 2e-3} | CASES[dataset]
     run(values, tmp_path / "studio")
     history = execute(values, tmp_path, monkeypatch)
     for name in ("loss", "eval_loss"):
@@ -57,12 +58,13 @@ def test_a_base_without_template(tiny, chats, tmp_path, monkeypatch):
     bare = tmp_path / "bare"
     shutil.copytree(tiny, bare)
     (bare / "chat_template.jinja").unlink()
-    values = {"kind": "sft", "method": "lora", "model": str(bare), "dataset": str(chats), "max_length": 96, "max_steps": 6,
-              "logging_steps": 1, "bf16": "off", "eval_dataset": "shipped:polite-heldout"}
+    values = {"kind": "sft", "method": "lora", "model": str(bare), "dataset": str(chats), "max_length": 96,
+              "max_steps": 6, "logging_steps": 1, "bf16": "off", "eval_dataset": "shipped:polite-heldout"}
     run(values, tmp_path / "studio")
     history = execute(values, tmp_path, monkeypatch)
     ours = series(tmp_path / "studio", "loss")
-    assert [ours[h["step"]] for h in history if "loss" in h] == pytest.approx([h["loss"] for h in history if "loss" in h], abs=1e-4)
+    assert [ours[h["step"]] for h in history if "loss" in h] == pytest.approx([h["loss"] for h in history
+                                                                               if "loss" in h], abs=1e-4)
 
 
 def test_making_a_script_loads_no_torch(tiny, chats, tmp_path):
@@ -71,7 +73,10 @@ def test_making_a_script_loads_no_torch(tiny, chats, tmp_path):
 
     code = ("import sys; from studio.recipe import parse; from studio.registry import method; "
             f"r = parse({{'kind': 'sft', 'method': 'lora', 'model': {str(tiny)!r}, 'dataset': {str(chats)!r}}}); "
-            "m = method('sft', 'lora'); m.check(r); assert 'SFTTrainer' in m.script(r); assert m.estimate(r).steps > 0; "
-            "print(sorted(x for x in ('torch', 'transformers', 'trl', 'peft', 'datasets', 'gradio') if x in sys.modules))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"STUDIO_HOME": str(tmp_path)})
+            "m = method('sft', 'lora'); m.check(r); assert 'SFTTrainer' in m.script(r); "
+            "assert m.estimate(r).steps > 0; "
+            "heavy = ('torch', 'transformers', 'trl', 'peft', 'datasets', 'gradio'); "
+            "print(sorted(x for x in heavy if x in sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ
+                          | {"STUDIO_HOME": str(tmp_path)})
     assert done.stdout.strip() == "[]", done.stderr

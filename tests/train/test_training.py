@@ -13,8 +13,8 @@ from tests.train.conftest import events, run, series
 
 
 def _values(tiny, chats, **more):
-    return {"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_length": 64, "num_train_epochs": 4,
-            "per_device_train_batch_size": 4, "logging_steps": 2, "learning_rate": 1e-2, **more}
+    return {"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_length": 64,
+            "num_train_epochs": 4, "per_device_train_batch_size": 4, "logging_steps": 2, "learning_rate": 1e-2, **more}
 
 
 def _answers(folder, prompt):
@@ -24,14 +24,17 @@ def _answers(folder, prompt):
     from studio.library import refs
     from studio.trainers.callbacks import answer
 
-    return answer(load.model(refs.resolve_model(str(folder)), "float32"), AutoTokenizer.from_pretrained(folder), [prompt])[0]
+    return answer(load.model(refs.resolve_model(str(folder)), "float32"), AutoTokenizer.from_pretrained(folder),
+                  [prompt])[0]
 
 
 def test_lora_reports_and_registers(tiny, chats, tmp_path):
-    summary, ctx = run(_values(tiny, chats, sample_prompts=["What colour is grass?"], name="my model"), tmp_path / "run")
+    summary, ctx = run(_values(tiny, chats, sample_prompts=["What colour is grass?"], name="my model"),
+                       tmp_path / "run")
     assert summary["eval_loss"] < summary["eval_loss_before"] - 0.7
     assert 0 < summary["trained_parameters"] < summary["parameters"]
-    for name in ("loss", "learning_rate", "grad_norm", "num_tokens", "tokens_per_second", "mean_token_accuracy", "entropy"):
+    for name in ("loss", "learning_rate", "grad_norm", "num_tokens", "tokens_per_second", "mean_token_accuracy",
+                 "entropy"):
         points = series(tmp_path / "run", name)
         assert len(points) >= summary["steps"] // 2 and all(math.isfinite(v) for v in points.values()), name
     assert list(series(tmp_path / "run", "eval_loss"))[0] == 0  # the model as it came
@@ -41,7 +44,8 @@ def test_lora_reports_and_registers(tiny, chats, tmp_path):
     assert ctx.artifacts[0]["parents"] == [{"ref": str(tiny), "role": "base"}, {"ref": str(chats), "role": "data"}]
     assert (ctx.output / "adapter_model.safetensors").exists() and not list(ctx.output.glob("*.bin"))
     card = (ctx.output / "README.md").read_text()
-    assert f"{summary['eval_loss']:.4f}" in card and "# my model" in card and "learning_rate: 0.01" in card and card.startswith("---\n")
+    assert f"{summary['eval_loss']:.4f}" in card and "# my model" in card and "learning_rate: 0.01" in card
+    assert card.startswith("---\n")
 
 
 def test_metrics_are_those_of_trl(tiny, chats, tmp_path, monkeypatch):
@@ -62,9 +66,11 @@ def test_adapter_trained_further_and_merged(tiny, chats, tmp_path):
     _, first = run(_values(tiny, chats), tmp_path / "first")
     more, second = run(_values(first.output, chats, num_train_epochs=2), tmp_path / "second")
     assert events(tmp_path / "second", "warning")[0]["code"] == "adapter-continued"
-    assert more["eval_loss_before"] == pytest.approx(series(tmp_path / "first", "eval_loss")[more_step(tmp_path / "first")], abs=0.02)
+    assert more["eval_loss_before"] == pytest.approx(series(tmp_path / "first",
+                                                            "eval_loss")[more_step(tmp_path / "first")], abs=0.02)
     summary, merged = run({"kind": "merge", "method": "adapter", "model": str(second.output)}, tmp_path / "merged")
-    assert merged.artifacts[0]["kind"] == "model" and merged.artifacts[0]["parents"][0] == {"ref": str(second.output), "role": "adapter"}
+    assert merged.artifacts[0]["kind"] == "model" and merged.artifacts[0]["parents"][0] == {"ref": str(second.output),
+                                                                                            "role": "adapter"}
     assert not (merged.output / "adapter_config.json").exists()
     for prompt in ("What colour is grass?", "What does a cow say?"):
         assert _answers(merged.output, prompt) == _answers(second.output, prompt)
@@ -77,7 +83,8 @@ def more_step(folder):
     from studio.jobs.context import checkpoints
 
     losses = series(folder, "eval_loss")
-    return min((s for s in losses if (folder / "checkpoints" / f"checkpoint-{s}") in checkpoints(folder / "checkpoints")),
+    return min((s for s in losses
+                if (folder / "checkpoints" / f"checkpoint-{s}") in checkpoints(folder / "checkpoints")),
                key=losses.get)
 
 
@@ -100,11 +107,12 @@ def test_best_is_kept_and_early_stopping(tiny, chats, tmp_path):
     """Memorising 10 samples: the validation loss turns, the run ends, and the result is the turning point."""
     few = tmp_path / "few.jsonl"
     few.write_text("".join(chats.read_text().splitlines(keepends=True)[:10]))
-    values = _values(tiny, few, eval_dataset=str(chats), num_train_epochs=60, early_stopping_patience=2, learning_rate=3e-2,
-                     eval_steps=5)
+    values = _values(tiny, few, eval_dataset=str(chats), num_train_epochs=60, early_stopping_patience=2,
+                     learning_rate=3e-2, eval_steps=5)
     summary, ctx = run(values, tmp_path / "run")
     losses = {s: v for s, v in series(tmp_path / "run", "eval_loss").items() if s}
-    assert summary["steps"] < summary["of_steps"] and summary["kept_step"] == min(losses, key=losses.get) < summary["steps"]
+    assert summary["steps"] < summary["of_steps"] and summary["kept_step"] == min(losses,
+                                                                                  key=losses.get) < summary["steps"]
     assert summary["eval_loss"] == pytest.approx(min(losses.values()))
     import torch
     from safetensors.torch import load_file
@@ -130,8 +138,8 @@ def test_loss_that_runs_away(tiny, chats, tmp_path, monkeypatch):
 
 
 def test_data_faults(tiny, tmp_path):
-    rows = [{"messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}]}
-            for i in range(20)]
+    rows = [{"messages": [{"role": "user", "content": f"What is {i}?"},
+                          {"role": "assistant", "content": f"It is {i}."}]} for i in range(20)]
     rows += [{"messages": [{"role": "user", "content": "word " * 200}, {"role": "assistant", "content": "Long."}]},
              {"messages": [{"role": "user", "content": "Short?"}, {"role": "assistant", "content": "word " * 200}]}]
     path = tmp_path / "rows.jsonl"
@@ -168,25 +176,30 @@ def test_text_and_completions(tiny, tmp_path):
     from studio.trainers.preview import preview
 
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("\n".join(json.dumps({"prompt": f"Question {i}: ", "completion": f"answer {i}"}) for i in range(8)))
-    seen = preview({"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(pairs), "chat_template": "none"}, 0)
+    pairs.write_text("\n".join(json.dumps({"prompt": f"Question {i}: ", "completion": f"answer {i}"})
+                               for i in range(8)))
+    seen = preview({"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(pairs),
+                    "chat_template": "none"}, 0)
     assert "".join(t["text"] for t in seen["tokens"] if t["trained"]).endswith("<|im_end|>")
     assert "".join(t["text"] for t in seen["tokens"] if not t["trained"]).startswith("Question")
     text = tmp_path / "text.txt"
     text.write_text("The moon was round.\n\nThe sun was warm.\n\nThe lake was deep.\n")
     seen = preview({"kind": "sft", "method": "full", "model": str(tiny), "dataset": str(text)}, 0)
     assert [t["trained"] for t in seen["tokens"]] == [False] + [True] * (len(seen["tokens"]) - 1)
-    summary, _ = run({"kind": "pretrain", "method": "continued", "model": str(tiny), "dataset": str(text), "max_steps": 4,
-                      "max_length": 32, "logging_steps": 1, "eval_share": 0.0, "sample_prompts": ["The moon"]}, tmp_path / "run")
+    summary, _ = run({"kind": "pretrain", "method": "continued", "model": str(tiny), "dataset": str(text),
+                      "max_steps": 4, "max_length": 32, "logging_steps": 1, "eval_share": 0.0,
+                      "sample_prompts": ["The moon"]}, tmp_path / "run")
     losses = list(series(tmp_path / "run", "loss").values())
     assert summary["steps"] == 4 and losses[-1] < losses[0]
 
 
 def test_refused_before_the_start(tiny, chats, tmp_path):
-    for values, field in (({"max_length": 2000}, "max_length"), ({"model": "nowhere"}, "model"), ({"dataset": ""}, "dataset"),
-                          ({"eval_dataset": "shipped:nothing"}, "eval_dataset"), ({"extra": {"adam_betta1": 0.9}}, None),
-                          ({"learning_rate": math.nan}, "learning_rate"), ({"target_modules": "no_such_layer"}, "target_modules"),
-                          ({"optim": "adamw_imaginary"}, "optim"), ({"lr_scheduler_type": "zigzag"}, "lr_scheduler_type")):
+    for values, field in (({"max_length": 2000}, "max_length"), ({"model": "nowhere"}, "model"),
+                          ({"dataset": ""}, "dataset"), ({"eval_dataset": "shipped:nothing"}, "eval_dataset"),
+                          ({"extra": {"adam_betta1": 0.9}}, None), ({"learning_rate": math.nan}, "learning_rate"),
+                          ({"target_modules": "no_such_layer"}, "target_modules"),
+                          ({"optim": "adamw_imaginary"}, "optim"), ({"lr_scheduler_type": "zigzag"},
+                                                                    "lr_scheduler_type")):
         with pytest.raises(StudioError) as caught:
             run(_values(tiny, chats, max_steps=1) | values, tmp_path / "run")
         assert field is None or caught.value.field == field, (values, caught.value)
@@ -195,18 +208,18 @@ def test_refused_before_the_start(tiny, chats, tmp_path):
 
 def test_from_scratch(tmp_path):
     """Tokenizer and model from mixed text and chats; saved in half precision; loads as an ordinary model."""
-    rows = [{"text": f"{name} has a {colour} ball. It is in the garden."} for name in ("Tom", "Ann", "Sam") for colour in
-            ("red", "blue", "green", "white")]
-    rows += [{"messages": [{"role": "user", "content": f"What is {a} plus {b}?"}, {"role": "assistant", "content": f"{a + b}."}]}
-             for a in range(6) for b in range(6)]
+    rows = [{"text": f"{name} has a {colour} ball. It is in the garden."} for name in ("Tom", "Ann", "Sam")
+            for colour in ("red", "blue", "green", "white")]
+    rows += [{"messages": [{"role": "user", "content": f"What is {a} plus {b}?"},
+                           {"role": "assistant", "content": f"{a + b}."}]} for a in range(6) for b in range(6)]
     for row, extra in zip(rows, range(len(rows)), strict=True):
         row["n"] = extra
     path = tmp_path / "mixed.jsonl"
     path.write_text("\n".join(json.dumps(r) for r in rows))
     values = {"kind": "pretrain", "method": "scratch", "dataset": str(path), "vocab_size": 320, "hidden_size": 64,
-              "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "max_length": 32,
-              "num_train_epochs": 6, "per_device_train_batch_size": 4, "eval_share": 0.1, "save_dtype": "bfloat16",
-              "sample_prompts": ["What is 1 plus 2?"]}
+              "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+              "max_length": 32, "num_train_epochs": 6, "per_device_train_batch_size": 4, "eval_share": 0.1,
+              "save_dtype": "bfloat16", "sample_prompts": ["What is 1 plus 2?"]}
     summary, ctx = run(values, tmp_path / "run")
     assert summary["eval_loss"] < summary["eval_loss_before"] - 1.0
     assert summary["samples"] + summary["validation_samples"] == len(rows)  # text and chats from one file
