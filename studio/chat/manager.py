@@ -281,7 +281,10 @@ def _rss(pid: int) -> int:
 def _crash(record: dict[str, Any], path: Path) -> str:
     """Why an engine ended, as far as anyone can tell."""
     child = _children.get(record.get("pid"))
-    code = child.poll() if child else None
+    try:  # its first thread is gone, but it can only be asked when the last one is
+        code = child.wait(2) if child else None
+    except subprocess.TimeoutExpired:
+        code = None
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (", often for want of memory" if name == "SIGKILL" else "")

@@ -53,6 +53,10 @@ def made(tmp_path_factory) -> Path:
     """A folder with two random adapters of the starter and a copy of it without a chat template."""
     out = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, "-c", _MAKE, str(settings.STARTER), str(out)], check=True, timeout=180)
+    babbler = shutil.copytree(settings.STARTER, out / "babbler")  # without an end of its turn: it talks on
+    for name, key, value in (("tokenizer_config.json", "eos_token", "<|pad|>"), ("config.json", "eos_token_id", 0),
+                             ("generation_config.json", "eos_token_id", 0)):
+        (babbler / name).write_text(json.dumps(json.loads((babbler / name).read_text()) | {key: value}))
     return out
 
 
@@ -147,21 +151,21 @@ def test_seeded_sampling_is_repeatable_also_in_company(workspace, made):
     assert texts == [alone] * 3
 
 
-def test_stop_ends_the_answer_and_the_work_behind_it(workspace):
-    stop, began = Stop(), time.monotonic()
-    seen = []
-    for event in session.stream("starter", [{"role": "user", "content": "Tell me a story."}],
-                                {"temperature": 1.9, "max_tokens": 400, "seed": 1}, stop):
+def test_stop_ends_the_answer_and_the_work_behind_it(workspace, made):
+    ref, stop, seen = str(made / "babbler"), Stop(), []
+    manager.engine_for(ref)
+    began = time.monotonic()
+    for event in session.stream(ref, [{"role": "user", "content": "Tell me a story."}], {"max_tokens": 450}, stop):
         seen.append(event)
         if event["state"] == "answering" and len(event["text"]) > 10:
             stop()
     assert seen[-1]["finish"] == "stopped" and seen[-1]["text"]
     assert time.monotonic() - began < 20
     for _ in range(40):
-        if engine_of("starter")["active"] == 0:
+        if engine_of(ref)["active"] == 0:
             break
         time.sleep(0.05)
-    assert engine_of("starter")["active"] == 0
+    assert engine_of(ref)["active"] == 0
 
 
 def test_stop_strings_never_show(workspace):
@@ -244,16 +248,17 @@ def test_an_engine_starts_once_for_many_who_ask_at_once(workspace):
     assert engine_of("starter")["rss_bytes"] > 50e6
 
 
-def test_a_killed_engine_is_told_of_and_starts_again(workspace):
-    pid = engine_of("starter")["pid"]
+def test_a_killed_engine_is_told_of_and_starts_again(workspace, made):
+    ref = str(made / "babbler")
+    manager.engine_for(ref)
+    pid = engine_of(ref)["pid"]
     with pytest.raises(StudioError) as err:
-        for event in session.stream("starter", [{"role": "user", "content": "Tell me a story."}],
-                                    {"temperature": 1.9, "max_tokens": 450, "seed": 3}):
+        for event in session.stream(ref, [{"role": "user", "content": "Tell me a story."}], {"max_tokens": 450}):
             if event["state"] == "answering" and event["text"] and pid:
                 os.kill(pid, signal.SIGKILL)
                 pid = None  # what had been sent before still arrives
     assert "stopped in the middle" in err.value.message and "SIGKILL" in err.value.message
-    events = list(session.stream("starter", [{"role": "user", "content": QUESTIONS[0]}], GREEDY))
+    events = list(session.stream(ref, [{"role": "user", "content": QUESTIONS[0]}], GREEDY))
     assert any(e.get("crashed") for e in events) and events[-1]["state"] == "done" and events[-1]["text"]
 
 
