@@ -39,11 +39,11 @@
     }
 
     card(i) {
-      const kind = group(i), button = (act, key, main) => `<button type="button" class="st-btn st-small ${main ? "st-primary" : ""}" data-act="${act}">${esc(t(key))}</button>`;
+      const kind = group(i), button = (act, key) => `<button type="button" class="st-btn st-small" data-act="${act}">${esc(t(key))}</button>`;
       const facts = [kind === "dataset" && i.format, i.rows != null && t("library.rows", { n: studio.num(i.rows) }), i.size && studio.bytes(i.size), i.created && studio.ago(i.created)].filter(Boolean);
       return `<article class="st-card st-item st-item-${kind}" data-ref="${esc(i.ref)}"><header><span class="st-tag">${esc(t(`item.${i.kind}`))}</span><h2 title="${esc(i.label)}">${esc(i.label)}</h2></header>
         <p>${esc(i.detail || "")}</p><p class="st-muted st-facts">${facts.map(esc).join(" · ")}</p>
-        <footer>${kind === "dataset" ? button("use", "item.use", true) : button("chat", "action.chat", true) + button("train", "item.train")}
+        <footer>${kind === "dataset" ? button("use", "item.use") : button("chat", "action.chat") + button("train", "item.train")}
         <button type="button" class="st-btn st-small" data-act="more" aria-label="${esc(t("item.more", { name: i.label }))}">⋯</button></footer></article>`;
     }
 

@@ -31,6 +31,7 @@ def wait_points(page, tab: str, more_than: int, timeout: float = 60) -> int:
 
 
 def choose_dataset(page, label: str) -> None:
+    page.wait_for_function("Boolean(window.studio?.forms?.finetune)")
     page.locator("#finetune-dataset input").click()
     page.get_by_role("option").filter(has_text=label).first.click()
 
@@ -178,6 +179,7 @@ def test_full_fine_tuning_shows_its_own_fields(page):
 
 @pytest.mark.timeout(120)
 def test_start_with_the_keyboard_alone(server, page):
+    page.wait_for_function("Boolean(window.studio?.forms?.finetune)")
     page.locator("#tab-finetune-button").focus()
     page.locator("#finetune-dataset input").focus()
     page.keyboard.type("Polite ans")
