@@ -58,5 +58,5 @@ def test_a_method_is_one_file_and_one_line(project: Path, tmp_path: Path) -> Non
                       "logging_steps: 1\n")
     _python(project, "-m", "studio.cli", "run", str(recipe))
     models = json.loads(_python(project, "-m", "studio.cli", "models", "--json"))
-    made = next(m for m in models if m["label"] == "norms")
+    made = next(m for m in models["models"] if m["label"] == "norms")
     assert made["kind"] == "adapter" and made["meta"]["method"] == "sft/ln"
