@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-import yaml
 
 from components import live_run, rpc, widgets
 from components.form import Form, controls_of
@@ -17,7 +16,7 @@ from components.shell import QUIET, Shell
 from components.strings import label, t
 from studio import api
 from studio.errors import StudioError
-from studio.recipe import RecipeError, parse, read_yaml
+from studio.recipe import RecipeError, parse, read_yaml, write_yaml
 
 
 def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
@@ -54,7 +53,7 @@ def check(form: Form, owner: str | None, method: str, *held: Any) -> dict[str, A
     try:
         text = parse(values).to_yaml()
     except StudioError:
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+        text = write_yaml(values)
     defaults = {name: spec.default for name, spec in form.specs[method].items()}
     changed = [name for name, value in values.items() if name in defaults and value != defaults[name]]
     titles = {name: spec.title for name, spec in form.specs[method].items()}

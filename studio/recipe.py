@@ -72,7 +72,7 @@ class Recipe(BaseModel):
         return head | self.model_dump(mode="json", exclude_defaults=only_changed)
 
     def to_yaml(self, only_changed: bool = False) -> str:
-        return yaml.safe_dump(self.to_dict(only_changed), sort_keys=False, allow_unicode=True, width=110)
+        return write_yaml(self.to_dict(only_changed))
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,18 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+class _PlainDumper(yaml.SafeDumper):
+    """SafeDumper that knows of 1e-4 too, and so puts the string '1e-4' in quotes."""
+
+
+for _side in (_PlainLoader, _PlainDumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float",
+                                re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def write_yaml(values: Any) -> str:
+    """Plain values -> YAML text that :func:`read_yaml` reads back as the same values."""
+    return yaml.dump(values, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def read_yaml(text: str) -> Any:

@@ -59,4 +59,4 @@ def test_a_method_is_one_file_and_one_line(project: Path, tmp_path: Path) -> Non
     _python(project, "-m", "studio.cli", "run", str(recipe))
     models = json.loads(_python(project, "-m", "studio.cli", "models", "--json"))
     made = next(m for m in models["models"] if m["label"] == "norms")
-    assert made["kind"] == "adapter" and made["meta"]["method"] == "sft/ln"
+    assert made["kind"] == "adapter" and "sft/ln" in made["detail"]
