@@ -14,8 +14,8 @@ from studio.chat.text import PLAIN_NOTE, PLAIN_STOP, Detokenizer, merge_system, 
 from studio.chat.turn import Turn
 from studio.errors import StudioError
 
-FLUSH_SECONDS = 0.03  # text is sent in pieces this far apart: a packet per token would cost more than a small model
-TURN_SECONDS = 0.02
+FLUSH_SECONDS = 0.05  # text is sent in pieces this far apart: a packet per token would cost more than a small model
+TURN_SECONDS = 0.05
 
 
 @dataclass

@@ -332,6 +332,8 @@ def test_nothing_is_wider_than_the_window(open_page, expect, width, dark):
     for selector in ("#chat-prompt", "#chat-settings", "#chat-send"):
         box = page.locator(selector).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 844
+    paint = page.locator("#chat-send").evaluate("button => getComputedStyle(button).backgroundColor")
+    assert paint != "rgba(0, 0, 0, 0)", "the button can be seen"
     bottom = page.locator("#chat-prompt").bounding_box()
     middle = (bottom["x"] + bottom["width"] / 2, bottom["y"] + bottom["height"] / 2)
     assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", middle) == "chat-prompt", "it lies free"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from studio import settings
@@ -278,6 +279,26 @@ def test_an_engine_that_nobody_uses_ends_itself(workspace, made, monkeypatch):
         time.sleep(0.1)
     assert all(e["pid"] != pid for e in manager.engines())
     assert not any(r["pid"] == pid for _, r in records.everything()), "it takes its record with it"
+
+
+def test_a_warm_process_forks_engines_that_outlive_it(workspace, monkeypatch):
+    from studio.jobs import zygote
+
+    manager.unload("starter")
+    monkeypatch.setenv("ATELIER_PRELOAD", "json")
+    keeper = zygote.Keeper()
+    keeper.keep()
+    try:
+        deadline = time.monotonic() + 60
+        while not zygote.ready() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        endpoint = manager.engine_for("starter")
+        parent = psutil.Process(engine_of("starter")["pid"]).ppid()
+        assert parent == zygote.running()["pid"], "forked, not started cold"
+    finally:
+        keeper.end()
+    assert manager.engine_for("starter") == endpoint and ask("starter", QUESTIONS[0])["text"]
+    assert manager.unload("starter") and not any(e["base"] == "starter" for e in manager.engines())
 
 
 def test_new_weights_in_the_same_folder_mean_a_new_engine(workspace, made, tmp_path):
