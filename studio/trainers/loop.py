@@ -5,6 +5,7 @@ Imports torch, so only ``run`` methods import this module.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -191,6 +192,22 @@ def clean(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def same_data(rows: Any, ctx: Any) -> None:
+    """Refuses to resume on other data than the run began with: the curve would be a mixture of two runs.
+
+    Raises:
+        StudioError: the tokens differ from those of the first attempt.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for batch in rows.with_format("arrow").iter(10_000):
+        digest.update(batch["input_ids"].combine_chunks().flatten().to_numpy(zero_copy_only=False).tobytes())
+    found, path = digest.hexdigest(), ctx.run_dir / "data.json"
+    if ctx.resume_from and path.exists() and json.loads(path.read_text("utf-8"))["tokens"] != found:
+        raise StudioError("The training data are not those this run began with.",
+                          "Put the old file back, or start a new run from the checkpoint you like best.", "dataset")
+    path.write_text(json.dumps({"tokens": found, "rows": len(rows)}), "utf-8")
+
+
 def has_gpu(recipe: Any = None) -> bool:
     return torch.cuda.is_available() and not os.environ.get("STUDIO_CPU")
 
@@ -253,10 +270,11 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
         chat: The prompts to watch are asked as chats, not given as text to go on with.
 
     Raises:
-        StudioError: settings the library refuses, a full disk, a loss that ran away.
+        StudioError: settings the library refuses, other data than before, a full disk, a loss that ran away.
     """
     torch.set_num_threads(max(1, ctx.threads))
     clean(ctx.checkpoints)
+    same_data(train_data, ctx)
     held = eval_data is not None and len(eval_data) > 0
     args = arguments(recipe, ctx, steps, held)
     trainer = StudioTrainer(model, args, train_dataset=train_data, eval_dataset=eval_data if held else None,

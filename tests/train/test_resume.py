@@ -51,6 +51,16 @@ def test_stopped_and_resumed(tiny, chats, tmp_path, more):
     assert again["tokens"] == whole["tokens"]
 
 
+def test_other_data_are_not_resumed_on(tiny, chats, tmp_path):
+    values = _values(tiny, chats)
+    run(values, tmp_path / "part", stop_at=3)
+    lines = chats.read_text().splitlines()
+    chats.write_text("\n".join(lines[1:] + lines[:1]) + "\n")
+    with pytest.raises(StudioError, match="not those this run began with") as refused:
+        run(values, tmp_path / "part", resume=True)
+    assert refused.value.field == "dataset"
+
+
 def test_killed_and_resumed(tiny, chats, tmp_path):
     """SIGKILL in the middle: the newest whole checkpoint is where it goes on."""
     values = _values(tiny, chats, num_train_epochs=12, save_steps=7, eval_steps=14, bf16="off")
