@@ -71,8 +71,9 @@ class Server:
 def browser() -> Iterator:
     if CHROMIUM is None:
         pytest.skip("no Chromium here: install Debian's 'chromium' package to run the browser tests")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # two busy cores
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield made
