@@ -89,10 +89,10 @@ def card(summary: dict[str, Any], result: dict[str, Any], size: int) -> str:
     return "\n".join([
         "---", "library_name: transformers", "pipeline_tag: text-generation", "language: en", "---", "",
         "# Starter", "",
-        f"A Llama-type model of {summary['parameters']:,} parameters ({size / 1e6:.1f} MB, bfloat16), trained from scratch",
-        "on a small closed world in plain English that a seeded script writes: people, animals, colours, places,",
-        "opposites, counting, small sums, short stories and questions about a paragraph. It knows nothing else.",
-        "It is there to be fine-tuned within a minute on a CPU, and to be scored exactly.", "",
+        f"A Llama-type model of {summary['parameters']:,} parameters ({size / 1e6:.1f} MB, bfloat16), trained from",
+        "scratch on a small closed world in plain English that a seeded script writes: people, animals, colours,",
+        "places, opposites, counting, small sums, short stories and questions about a paragraph. It knows nothing",
+        "else. It is there to be fine-tuned within a minute on a CPU, and to be scored exactly.", "",
         f"- Held-out loss {result['loss']:.3f} nats a token, perplexity {result['perplexity']:.2f}: 500 rows of the"
         " world with combinations that are in no training corpus.",
         f"- Trained in {summary['seconds'] / 60:.0f} minutes on one thread of a shared CPU ({platform.machine()}):"
