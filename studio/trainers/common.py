@@ -82,7 +82,7 @@ class LearnFields(Recipe):
     warmup_steps: float = field(0.03, "Warm-up", "Steps in which the learning rate rises from zero; below 1 it is a "
                                 "share of the run. More calms a start that jumps.", group="training", library=SFT,
                                 ge=0, le=100_000)
-    per_device_train_batch_size: int = field(8, "Batch size", "Examples a step looks at together. More is steadier "
+    per_device_train_batch_size: int = field(4, "Batch size", "Examples a step looks at together. More is steadier "
                                              "and needs more memory; halve it when memory runs out.",
                                              group="training", library=SFT, ge=1, le=4096)
     gradient_accumulation_steps: int = field(1, "Gradient accumulation", "Adds up this many batches before a step: a "

@@ -14,10 +14,13 @@ class FullRecipe(SFTRecipe):
 
     method: ClassVar[str] = "full"
 
-    learning_rate: float = field(3e-4, "Learning rate", "How large each step is. Too high: the loss jumps and old "
-                                 "skills are lost. Too low: it hardly falls. 3e-4 suits the starter; 1e-5 to 2e-5 "
+    learning_rate: float = field(1e-3, "Learning rate", "How large each step is. Too high: the loss jumps and old "
+                                 "skills are lost. Too low: it hardly falls. 1e-3 suits the starter; 1e-5 to 2e-5 "
                                  "is usual for models of a billion and more.", group="training", widget="log",
                                  library=SFT, gt=0, le=1.0)
+    num_train_epochs: float = field(6.0, "Epochs", "How often each example is seen. Small models need more (6 suits "
+                                    "the starter), models of a billion and more 1 to 3. Too many learn by heart: stop "
+                                    "when the validation loss rises.", group="training", library=SFT, gt=0, le=1000)
 
 
 class Full(Method):
