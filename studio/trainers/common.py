@@ -201,8 +201,8 @@ class LoraFields(Recipe):
     lora_dropout: float = field(0.0, "Dropout", "Turns off this share of the adapter at random while training; 0.05 "
                                 "to 0.1 helps on small datasets.", group="adapter", library=_LIB, ge=0, lt=1)
     target_modules: str = field("all-linear", "Where", "Layers that get an adapter: all-linear, or names with commas "
-                                "between them. Fewer layers is smaller and learns less.", group="adapter", library=_LIB,
-                                max_length=400,
+                                "between them. Fewer layers is smaller and learns less.", group="adapter",
+                                library=_LIB, max_length=400,
                                 choices={"all-linear": "All linear layers",
                                          "q_proj,v_proj": "Attention: query and value",
                                          "q_proj,k_proj,v_proj,o_proj": "Attention: all four"})
