@@ -103,7 +103,7 @@
   /* The slim header: name, workspace, how busy the machine is, light or dark. */
   studio.parts.header = ({ element, root, props }) => {
     root.innerHTML = `<header class="st-header"><a class="st-logo" href="./"><img src="studio/icons/favicon.svg" alt="" width="22" height="22"><span>${esc(t("app.name"))}</span></a>
-      <span class="st-push"></span><button type="button" class="st-workspace" title="${esc(t("header.workspace", { path: props.workspace }))}">${esc(props.workspace)}</button>
+      <span class="st-push"></span><button type="button" class="st-workspace" title="${esc(t("header.workspace", { path: props.workspace }))}"><bdi>${esc(props.workspace)}</bdi></button>
       <div class="st-meters" aria-label="${esc(t("header.machine"))}"></div>
       <button type="button" class="st-icon st-theme" aria-label="${esc(t("header.theme"))}" title="${esc(t("header.theme"))}"><svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6.2" fill="none" stroke="currentColor" stroke-width="1.5"/><path d="M8 1.8a6.2 6.2 0 0 1 0 12.4z" fill="currentColor"/></svg></button></header>`;
     root.querySelector(".st-theme").onclick = studio.toggleTheme;
