@@ -41,7 +41,8 @@ class Shell:
 
         # gr.EventData is recognised by annotation; "from __future__ annotations" turned it into a string here.
         handler.__annotations__ = {"event": gr.EventData}
-        return getattr(self._bus, f"open_{tab}")(handler, inputs, outputs, **QUIET)
+        # "multiple": by default gradio drops an event while the one before it is still at work.
+        return getattr(self._bus, f"open_{tab}")(handler, inputs, outputs, trigger_mode="multiple", **QUIET)
 
     def on_refresh(self, tab: str, fn: Callable[..., Any], outputs: Any = None) -> Any:
         """Run ``fn`` when ``tab`` is shown again, e.g. to offer models made meanwhile."""

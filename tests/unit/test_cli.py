@@ -241,7 +241,7 @@ def _tick(run_id: str) -> str:
     return store.get(run_id)["state"]
 
 
-def _until(true: Callable[[], Any], what: str, timeout: float = 40, tick: str = "") -> None:
+def _until(true: Callable[[], Any], what: str, timeout: float = 120, tick: str = "") -> None:
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline, what
