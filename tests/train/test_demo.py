@@ -14,7 +14,7 @@ def test_the_demo_improves_the_starter_and_draws_its_curve(home: Path, tmp_path:
     done = subprocess.run([sys.executable, "launch.py", "demo", "--out", str(tmp_path / "out")], cwd=ROOT,
                           capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    before, after = map(float, re.search(r"Held-out loss: base ([\d.]+), tuned ([\d.]+)", done.stdout).groups())
+    before, after = map(float, re.search(r"Held-out loss: base (\d+\.\d+), tuned (\d+\.\d+)", done.stdout).groups())
     assert after < before / 2
     assert len(re.findall(r"^    base   \S", done.stdout, re.M)) == 5
     assert len(re.findall(r"^    tuned  Of course!", done.stdout, re.M)) >= 4  # the style it was taught
