@@ -14,6 +14,7 @@ from typing import Any
 
 from studio import settings
 from studio.jobs import process
+from studio.jobs.files import read_json as read
 
 
 def folder() -> Path:
@@ -37,14 +38,6 @@ def locked(path: Path) -> Iterator[None]:
     with open(path.with_suffix(".lock"), "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from trl import SFTConfig, SFTTrainer
 from studio.errors import StudioError
 from studio.jobs.context import COMPLETE, checkpoints, mark_complete
 from studio.jobs.explain import disk_full
+from studio.jobs.files import read_json, write_json
 from studio.trainers.callbacks import Watch
 
 STATE = "studio.json"
@@ -202,10 +203,11 @@ def same_data(rows: Any, ctx: Any) -> None:
     for batch in rows.with_format("arrow").iter(10_000):
         digest.update(batch["input_ids"].combine_chunks().flatten().to_numpy(zero_copy_only=False).tobytes())
     found, path = digest.hexdigest(), ctx.run_dir / "data.json"
-    if ctx.resume_from and path.exists() and json.loads(path.read_text("utf-8"))["tokens"] != found:
+    known = read_json(path)
+    if ctx.resume_from and known and known["tokens"] != found:
         raise StudioError("The training data are not those this run began with.",
                           "Put the old file back, or start a new run from the checkpoint you like best.", "dataset")
-    path.write_text(json.dumps({"tokens": found, "rows": len(rows)}), "utf-8")
+    write_json(path, {"tokens": found, "rows": len(rows)})
 
 
 def has_gpu(recipe: Any = None) -> bool:
