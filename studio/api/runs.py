@@ -9,7 +9,6 @@ from studio.api.who import scope, signed_in
 from studio.errors import StudioError
 
 _HIDDEN = ("pid", "pid_started", "slot")
-_supervisor: Any = None
 
 
 def submit(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
@@ -136,22 +135,18 @@ def reorder(id: str, before_id: str | None = None) -> None:
 
 def supervise() -> Any:
     """Start supervising in this process, with a warm worker; the caller ends it with ``.stop()``. For the page only."""
-    global _supervisor
     from studio.jobs.supervisor import Supervisor
 
-    if _supervisor is None:
-        _supervisor = Supervisor(warm=True)
-    _supervisor.start()
-    return _supervisor
+    supervisor = Supervisor(warm=True)
+    supervisor.start()
+    return supervisor
 
 
 def _advance() -> None:
     """Let the queue move at once: wake this process's supervisor, or do one round without one."""
     from studio.jobs import supervisor
 
-    if _supervisor is not None:
-        supervisor.wake()
-    else:
+    if not supervisor.wake():
         supervisor.Supervisor(warm=False).tick()
 
 

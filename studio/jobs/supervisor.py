@@ -32,7 +32,7 @@ POLL = 0.5  # seconds between ticks
 START_LIMIT = 45.0  # seconds in which a claimed run must have a guardian
 
 _log = logging.getLogger(__name__)
-_here: list[Supervisor] = []  # supervisors of this process
+_here: list[Supervisor] = []  # supervisors at work in this process
 
 
 def gpus() -> list[str]:
@@ -113,10 +113,11 @@ def stop(run_id: str, now: bool = False) -> dict[str, Any]:
     return store.get(run_id)
 
 
-def wake() -> None:
-    """Have the supervisor of this process, if there is one, look at the queue at once."""
+def wake() -> bool:
+    """Have the supervisor of this process look at the queue at once; False if none is at work here."""
     for supervisor in _here:
         supervisor.wake()
+    return bool(_here)
 
 
 class Supervisor:

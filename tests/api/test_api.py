@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -354,7 +353,7 @@ def test_gpus_as_the_driver_tells_them() -> None:
 
 
 def test_supervise_starts_queued_runs_by_itself(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["studio.api.runs"], "_supervisor", Supervisor(warm=False))
+    monkeypatch.setenv("ATELIER_PRELOAD", "")
     supervisor = api.supervise()
     try:
         run_id = api.submit({"kind": "sft", "method": "fake", "steps": 2})["id"]
@@ -364,3 +363,6 @@ def test_supervise_starts_queued_runs_by_itself(fake: Path, monkeypatch: pytest.
             time.sleep(0.05)
     finally:
         supervisor.stop()
+    run_id = api.submit({"kind": "sft", "method": "fake", "steps": 2})["id"]
+    assert api.run(run_id)["state"] != "queued", "where no supervisor is at work any more, submit moves the queue itself"
+    assert over(run_id)["state"] == "succeeded"
