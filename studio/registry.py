@@ -76,6 +76,10 @@ def _families() -> dict[str, Registry]:
     sft.add("lora", "studio.trainers.sft_lora:Lora")
     sft.add("full", "studio.trainers.sft_full:Full")
 
+    data = Registry("data", "Dataset", "a dataset")
+    data.add("pipeline", "studio.datasets.pipeline:Pipeline")
+    data.add("import", "studio.datasets.steps.bring_in:BringIn")
+
     merge = Registry("merge", "Merge", "a merged model")
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
 
@@ -84,7 +88,7 @@ def _families() -> dict[str, Registry]:
 
     setup = Registry("setup", "Install", "an optional part of the studio")
     setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
-    return {family.name: family for family in (pretrain, sft, merge, publish, setup)}
+    return {family.name: family for family in (pretrain, sft, data, merge, publish, setup)}
 
 
 FAMILIES: dict[str, Registry] = _families()

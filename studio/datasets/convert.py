@@ -64,6 +64,8 @@ def normalise(row: Row, detected: Detected, mended: list[str] | None = None) -> 
     Args:
         mended: Gets the codes (:data:`MENDS`) of what was put right on the way.
     """
+    if detected.canonical:
+        return row
     try:
         return _SHAPES[detected.format](row, detected, [] if mended is None else mended)
     except _Bad as bad:

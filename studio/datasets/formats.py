@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -47,6 +47,7 @@ class Rows:
     def __init__(self, source: Any, detected: Detected, purpose: str = "sft"):
         self.source, self.detected, self.purpose = source, detected, purpose
         self.notes: list[str] = []
+        self.on_reject: Callable[[Row, str, str], None] | None = None  # is told of each row that is left out
         if purpose == "sft" and detected.format == "preference":
             self.notes.append("Preference pairs: the chosen answers are learned, the rejected ones are not used.")
         if purpose == "sft" and detected.format == "rated":
@@ -70,8 +71,10 @@ class Rows:
             if self.purpose == "sft" and not isinstance(made, Reject):
                 made = for_sft(made)
             if isinstance(made, Reject):
-                self._reject(made.reason, REJECTS[made.reason],
-                             f"row {number}" + (f": {made.detail}" if made.detail else ""))
+                where = f"row {number}" + (f": {made.detail}" if made.detail else "")
+                self._reject(made.reason, REJECTS[made.reason], where)
+                if self.on_reject:
+                    self.on_reject(row, made.reason, where)
                 continue
             self.mended.update(set(codes))
             if len(seen) < MAX_HASHES:
@@ -114,12 +117,15 @@ def open_source(ref: str | Path) -> tuple[Any, str]:
         return open_rows(ref), ref.name
     from studio.library import refs
 
-    base, _, part = ref.partition("#") if ref.startswith("hub:") else (ref, "", "")
-    found = refs.resolve_dataset(ref)
+    found, part = refs.resolve_dataset(ref), ref.partition("#")[2]
     if found.path is None:
         from studio.datasets.hubrows import HubReader
 
-        return HubReader(str(found.hub_id), found.revision, ref.partition("#")[2]), found.label
+        return HubReader(str(found.hub_id), found.revision, part), found.label
+    if found.path.is_dir():
+        from studio.datasets.version import VersionReader
+
+        return VersionReader(found.path, part), found.label
     return open_rows(found.path), found.label
 
 
@@ -142,10 +148,29 @@ def load_rows(ref: str | Path, columns: dict[str, str] | None = None, format: st
         raise ValueError(f"purpose is sft or as_is, not {purpose!r}")
     source, _ = open_source(ref)
     sample = list(islice(iter(source), SAMPLE))
-    return Rows(source, detect(sample, columns, format), purpose)
+    return Rows(source, detected_of(source, sample, columns, format), purpose)
 
 
-def check(ref: str, columns: dict[str, str] | None = None, format: str = "auto", seconds: float = 0.4) -> None:
+def own_validation(ref: str) -> str | None:
+    """Reference of the validation rows that a dataset made here brings with it, if it was split."""
+    from studio.library import refs
+
+    path = refs.resolve_dataset(ref).path
+    if "#" in ref or path is None or not path.is_dir():
+        return None
+    from studio.datasets.version import Version
+
+    return f"{ref}#validation" if "validation" in Version(path).splits else None
+
+
+def detected_of(source: Any, sample: list[Row], columns: dict[str, str] | None = None, format: str = "auto") -> Detected:
+    """What the rows are: known of a dataset made here, found out from a sample of any other."""
+    known = getattr(source, "detected", None)
+    return known or detect(sample, columns, format)
+
+
+def check(ref: str, columns: dict[str, str] | None = None, format: str = "auto", seconds: float = 0.4,
+          purpose: str = "sft") -> None:
     """Refuse now what would fail later: reads as much of a local dataset as ``seconds`` allow.
 
     Raises:
@@ -157,14 +182,15 @@ def check(ref: str, columns: dict[str, str] | None = None, format: str = "auto",
     if path is None:
         return  # what the Hub holds is only known when it is fetched
     state = path.stat()
-    _checked(ref, tuple(sorted((columns or {}).items())), format, seconds, str(path), state.st_mtime_ns, state.st_size)
+    _checked(ref, tuple(sorted((columns or {}).items())), format, seconds, purpose, str(path), state.st_mtime_ns,
+             state.st_size)
 
 
 @lru_cache(maxsize=64)
-def _checked(ref: str, columns: tuple, format: str, seconds: float, *state: Any) -> None:
+def _checked(ref: str, columns: tuple, format: str, seconds: float, purpose: str, *state: Any) -> None:
     """Checked once per state of the file, because a form asks at every keystroke; refusals are not kept."""
     until = time.monotonic() + seconds
-    for _ in load_rows(ref, dict(columns), format):
+    for _ in load_rows(ref, dict(columns), format, purpose):
         if time.monotonic() > until:
             break
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from studio.datasets.checks import Checks
 from studio.datasets.convert import Reject, for_sft, normalise, turns_of
-from studio.datasets.formats import SAMPLE, Rows, open_source
+from studio.datasets.formats import SAMPLE, Rows, detected_of, open_source
 from studio.datasets.rows import EXAMPLES
-from studio.datasets.roles import ROLES, Detected, detect
+from studio.datasets.roles import ROLES, Detected
 from studio.errors import StudioError
 
 LIMIT = 5000  # rows that are checked
@@ -57,7 +57,7 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
     problem: StudioError | None = None
     detected: Detected | None = None
     try:
-        detected = detect(head, columns, format)
+        detected = detected_of(source, head, columns, format)
     except StudioError as err:
         if err.field == "columns":
             raise
@@ -91,7 +91,7 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
     return {
         "ref": str(ref), "format": detected.format if detected else None, "title": detected.title if detected else "",
         "roles": detected.roles if detected else {}, "columns": columns_seen,
-        "offer": list(ROLES[detected.format]) if detected else ["prompt", "completion", "messages", "text"],
+        "offer": list(ROLES.get(detected.format, ())) if detected else ["prompt", "completion", "messages", "text"],
         "confidence": detected.confidence if detected else 0.0, "evidence": detected.evidence if detected else [],
         "notes": Rows(source, detected).notes if detected else [], "rows": rows, "rows_exact": exact,
         "checked": checked,

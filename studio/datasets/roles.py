@@ -70,6 +70,7 @@ class Detected:
         confidence: 0 to 1; 1 where the person chose the columns.
         columns: Every column seen in the sample.
         scale: For numeric ratings, (lowest, highest) seen: above the middle is good, below bad, the middle neither.
+        canonical: The rows are in their canonical shape already, checked when they were stored.
         tags: Columns of rated answers that are neither question, answer, mark nor comment, e.g. role and site of the
             user.
     """
@@ -81,10 +82,11 @@ class Detected:
     columns: list[str] = field(default_factory=list)
     scale: tuple[float, float] | None = None
     tags: list[str] = field(default_factory=list)
+    canonical: bool = False
 
     @property
     def title(self) -> str:
-        return FORMATS[self.format]
+        return FORMATS.get(self.format, "Several formats")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"title": self.title}

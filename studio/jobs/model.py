@@ -33,7 +33,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.LOST: frozenset({State.QUEUED}),
 }
 
-LIGHT_KINDS = ("setup", "publish")  # no compute to speak of: they may run beside a training
+LIGHT_KINDS = ("setup", "publish", "data")  # on the processor at most: they may run beside a training
 
 
 class IllegalTransition(ValueError):

@@ -103,7 +103,7 @@ def active() -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute(query).mappings()]
 
 
-def claim(slots: int, light_slots: int = 1) -> dict[str, Any] | None:
+def claim(slots: int, light_slots: int = 2) -> dict[str, Any] | None:
     """Take the next queued run that has a free slot and make it ``starting``; ``None`` if there is none.
 
     One immediate transaction counts what is active and marks the winner: of many callers exactly one gets a run.

@@ -105,7 +105,7 @@ def resolve_dataset(ref: str) -> DatasetRef:
     if kind == "library" and rest:
         from studio.library import artifacts
 
-        row = artifacts.get(rest, field="dataset")
+        row = artifacts.get(rest.partition("#")[0], field="dataset")  # behind '#': a split
         if row["kind"] not in ("dataset", "file"):
             raise StudioError(f"'{row['name']}' is a {row['kind']}, not a dataset.", "Choose a dataset.", "dataset")
         return DatasetRef(ref, row["name"], _existing(Path(row["path"]), "dataset"), meta=row["meta"])
@@ -312,7 +312,7 @@ def check_owner(ref: str, owner: str | None, field_name: str) -> None:
     if kind == "library":
         from studio.library import artifacts
 
-        allowed = artifacts.get(rest, field_name)["owner"] == owner
+        allowed = artifacts.get(rest.partition("#")[0], field_name)["owner"] == owner
     elif kind == "run":
         from studio.jobs import store
 

@@ -217,6 +217,8 @@ def read(recipe: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
             return rows, _rows(recipe.eval_dataset, recipe.columns)[0], found
         except StudioError as err:
             raise StudioError(err.message, err.hint, "eval_dataset") from err
+    if own := formats.own_validation(recipe.dataset):
+        return rows, _rows(own, {})[0], found
     train, held = formats.split(rows, recipe.eval_share, recipe.seed)
     return train, held, found
 

@@ -63,6 +63,7 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
         lora: Only an adapter is trained.
         parameters: Size of a model that does not exist yet.
     """
+    from studio.datasets import formats
     from studio.errors import StudioError
     from studio.hardware import cores, gpus
     from studio.library import refs
@@ -79,7 +80,7 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
         except StudioError:
             return made
     rows, characters = _measure(recipe)
-    if rows is not None and not recipe.eval_dataset:
+    if rows is not None and not recipe.eval_dataset and not formats.own_validation(recipe.dataset):
         rows -= round(rows * recipe.eval_share)
     length = min(recipe.max_length, characters / CHARACTERS) if characters else recipe.max_length
     if rows:
@@ -115,7 +116,7 @@ def _measure(recipe: Any) -> tuple[int | None, float]:
 
     try:
         path = refs.resolve_dataset(recipe.dataset).path
-        if path is None or not path.is_file():
+        if path is None:
             return None, 0.0
         state = path.stat()
         return _measured(recipe.dataset, tuple(sorted(recipe.columns.items())), state.st_mtime_ns, state.st_size)
@@ -130,11 +131,14 @@ def _measured(ref: str, columns: tuple, stamp: int, size: int) -> tuple[int | No
     from studio.datasets import formats
     from studio.datasets.convert import turns_of
 
-    found = list(islice(iter(formats.load_rows(ref, dict(columns))), LOOKED_AT))
+    rows = formats.load_rows(ref, dict(columns))
+    found = list(islice(rows, LOOKED_AT))
     lengths = [sum(len(m.get("content") or "") for m in turns_of(row)) for row in found]
     mean = sum(lengths) / max(1, len(lengths))
     if len(found) < LOOKED_AT:
         return len(found), mean
+    if rows.detected.canonical:
+        return rows.source.count(), mean
     return int(size / max(1.0, mean + 40)), mean  # 40: names of columns and quotes around each row
 
 
