@@ -41,9 +41,11 @@ class Watcher:
         self.page.wait_for_function("window.studio?.bus && studio.lives.runs", timeout=OPEN)
 
     def watch(self, run: str) -> None:
-        """Show the run, and wait for its curve."""
-        self.page.evaluate("(run) => studio.lives.runs.show(run)", run)
-        self.page.wait_for_function(_DRAWN, timeout=OPEN, polling=500)
+        self.page.evaluate("(run) => { studio.lives.runs.show(run); }", run)
+
+    def drawn(self) -> None:
+        """Wait for the curve."""
+        self.page.wait_for_function(_DRAWN, timeout=OPEN, polling=1000)
 
     def _sent(self, event: dict) -> None:
         if "component_server" in event["request"]["url"] and '"poll"' in event["request"].get("postData", ""):
@@ -69,51 +71,78 @@ def rows():
     """Yield (what, measured, aim)."""
     from playwright.sync_api import sync_playwright
 
-    os.environ["ATELIER_PLUGINS"] = "tests.benchmarks.longrun:register"
-    old = os.environ.get("STUDIO_HOME")
+    before = {name: os.environ.get(name) for name in ("STUDIO_HOME", "ATELIER_PLUGINS")}
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        os.environ["STUDIO_HOME"] = home
-        server = Server(Path(home))
-        server.start()
+        os.environ |= {"STUDIO_HOME": home, "ATELIER_PLUGINS": "tests.benchmarks.longrun:register"}
         from studio import api
 
-        run = api.submit({"kind": "sft", "method": "long", "points": POINTS})["id"]
-        events = Path(home) / "runs" / run / "events.jsonl"
-        deadline = time.monotonic() + 120
-        while not (events.exists() and events.stat().st_size > POINTS * 100) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        process = psutil.Process(server.process.pid)
+        server, run = Server(Path(home)), None
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        watchers: list[Watcher] = []
-        idle = _share(process, 5.0)
-        for tabs in TABS:
-            opened = [Watcher(context, server.url) for _ in range(tabs - len(watchers))]
-            for watcher in opened:  # all are open first: one that watches slows the opening of the next
-                watcher.watch(run)
-            watchers += opened
-            first = watchers[0]
-            first.page.wait_for_timeout(2000)
-            for watcher in watchers:
-                watcher.bytes = watcher.replies = 0
-            busy, cpu, began = first.busy(), _cpu(process), time.perf_counter()
-            first.page.wait_for_timeout(SPAN * 1000)  # lets every page's messages through
-            span = time.perf_counter() - began
-            if tabs == 1:
-                yield "poll of a live run of 100,000 points", f"{first.bytes / max(1, first.replies):.0f} B", "2000 B"
-                yield "  on the wire", f"{first.bytes / span:.0f} B/s", ""
-                yield "  browser main thread", f"{100 * (first.busy() - busy) / span:.1f} %", ""
-            replies = sum(watcher.replies for watcher in watchers)
-            used = _cpu(process) - cpu
-            yield f"  server CPU, {tabs} watching tab{'s' * (tabs > 1)}", f"{100 * used / span:.1f} %", ""
-            each = 1000 * (used / span - idle) / (replies / span)
-            yield "    a poll, and polls a second", f"{each:.1f} ms, {replies / span:.1f}", ""
-        yield "  server CPU, nobody watching", f"{100 * idle:.1f} %", ""
-        browser.close()
-        urllib.request.urlopen(server.url, timeout=10).close()  # still answering after all that
-        api.stop(run)
-        server.stop()
-    os.environ.pop("STUDIO_HOME") if old is None else os.environ.update(STUDIO_HOME=old)
+        try:
+            server.start()
+            run = api.submit({"kind": "sft", "method": "long", "points": POINTS})["id"]
+            _written(Path(home) / "runs" / run / "events.jsonl")
+            yield from _measure(server, browser, run)
+            urllib.request.urlopen(server.url, timeout=10).close()  # still answering after all that
+        finally:
+            if run:
+                _end(run)
+            server.stop()
+            browser.close()
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def _measure(server: Server, browser, run: str):
+    process = psutil.Process(server.process.pid)
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    watchers: list[Watcher] = []
+    measured: list[tuple[int, float, float]] = []
+    for tabs in TABS:
+        opened = [Watcher(context, server.url) for _ in range(tabs - len(watchers))]
+        for watcher in opened:  # all are open first: one that watches slows the opening of the next
+            watcher.watch(run)
+        for watcher in opened:
+            watcher.drawn()
+        watchers += opened
+        first = watchers[0]
+        first.page.wait_for_timeout(2000)
+        for watcher in watchers:
+            watcher.bytes = watcher.replies = 0
+        busy, cpu, began = first.busy(), _cpu(process), time.perf_counter()
+        first.page.wait_for_timeout(SPAN * 1000)  # lets every page's messages through
+        span = time.perf_counter() - began
+        if tabs == 1:
+            yield "poll of a live run of 100,000 points", f"{first.bytes / max(1, first.replies):.0f} B", "2000 B"
+            yield "  on the wire", f"{first.bytes / span:.0f} B/s", ""
+            yield "  browser main thread", f"{100 * (first.busy() - busy) / span:.1f} %", ""
+        replies = sum(watcher.replies for watcher in watchers)
+        measured.append((tabs, (_cpu(process) - cpu) / span, replies / span))
+    context.close()
+    time.sleep(3)  # the server takes leave of the tabs
+    idle = _share(process, 5.0)
+    yield "  server CPU, nobody watching", f"{100 * idle:.1f} %", ""
+    for tabs, share, rate in measured:
+        yield f"  server CPU, {tabs} watching tab{'s' * (tabs > 1)}", f"{100 * share:.1f} %", ""
+        yield "    polls a second, together", f"{rate:.1f}", ""
+    yield f"  server CPU of one poll, {tabs} tabs", f"{1000 * (share - idle) / rate:.1f} ms", ""
+
+
+def _written(events: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (events.exists() and events.stat().st_size > POINTS * 100):
+        if time.monotonic() > deadline:
+            raise SystemExit("the long run did not begin")
+        time.sleep(0.2)
+
+
+def _end(run: str) -> None:
+    from studio.jobs import store, supervisor
+
+    supervisor.stop(run, now=True)
+    deadline = time.monotonic() + 15
+    while not store.is_final(store.get(run)["state"]) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _share(process: psutil.Process, span: float) -> float:
