@@ -269,11 +269,52 @@ class Writer:
         text = dump(row if isinstance(row, dict) else {"text": "" if row is None else str(row)[:20_000]})
         self._file("dropped").put(Item(row_id(text), text, source), (reason, detail[:500]))
 
+    def keep_batch(self, batch: Any, mask: Any = None, reason: Any = "", detail: Any = "") -> None:
+        """Many rows of the input at once, in order: what :meth:`keep` and :meth:`drop` do row by row, without making an
+        :class:`Item` of each.
+
+        Args:
+            batch: A record batch with :data:`COLUMNS`, as :meth:`Version.batches` gives it.
+            mask: True for each row that is kept; ``None`` keeps all.
+            reason, detail: One text for all that are dropped, or one per row of the batch.
+        """
+        import numpy as np
+
+        kept = batch if mask is None else batch.filter(_mask(mask := np.asarray(mask, bool)))
+        self.rows_in += batch.num_rows
+        self.rows_out += kept.num_rows
+        self._put_batch(self.split, kept)
+        if mask is None or kept.num_rows == batch.num_rows:
+            return
+        out = np.flatnonzero(~mask)
+        why = [[one] * len(out) if isinstance(one, str) else [one[i] for i in out] for one in (reason, detail)]
+        self.dropped += len(out)
+        self.reasons.update(why[0])
+        self._file("dropped").put_batch(batch.filter(_mask(~mask)), [why[0], [text[:500] for text in why[1]]])
+
     def copy(self, version: Version, splits: list[str]) -> None:
         """Take other splits over as they are; they do not count as rows in or out of this step."""
         for split in splits:
-            for item in version.items(split):
-                self._put(split, item)
+            for batch in version.batches(split, list(COLUMNS)):
+                self._put_batch(split, batch)
+
+    def _put_batch(self, split: str, batch: Any) -> None:
+        import pyarrow.compute as pc
+
+        if not batch.num_rows:
+            return
+        self._file(split).put_batch(batch)
+        self.rows[split] += batch.num_rows
+        for pair in pc.value_counts(batch.column("source")).to_pylist():
+            self.sources[pair["values"]] += pair["counts"]
+        texts, known = batch.column("row"), 0
+        for shape in ("messages", "text"):
+            if found := pc.sum(pc.starts_with(texts, f'{{"{shape}"')).as_py():
+                self.shapes[shape] += found
+                known += found
+        if known < batch.num_rows:
+            self.shapes.update(shape_of_text(text) for text in texts.to_pylist()
+                               if not text.startswith(('{"messages"', '{"text"')))
 
     def _put(self, split: str, item: Item) -> None:
         self._file(split).put(item)
@@ -320,6 +361,12 @@ class Writer:
         return Version(self.folder)
 
 
+def _mask(values: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, pa.bool_())
+
+
 def shape_of_text(text: str) -> str:
     """:func:`shape_of` from the stored text: canonical rows begin with their telling key."""
     if text.startswith('{"messages"'):
@@ -338,7 +385,8 @@ class _File:
         self._writer = pq.ParquetWriter(self.part, self.schema, compression="zstd", compression_level=3)
         self._digest = hashlib.blake2b(digest_size=16)
         self._columns: list[list[Any]] = [[] for _ in self.schema]
-        self._bytes = 0
+        self._waiting: list[Any] = []  # batches that are not yet a row group
+        self._rows = self._bytes = 0
         self._open = True
 
     def put(self, item: Item, more: tuple[str, ...] = ()) -> None:
@@ -349,17 +397,43 @@ class _File:
         data = item.text.encode("utf-8", "replace")
         self._digest.update(data)
         self._bytes += len(data)
-        if self._bytes >= GROUP_BYTES or len(self._columns[0]) >= BATCH:
+        self._rows += 1
+        if self._bytes >= GROUP_BYTES or self._rows >= BATCH:
             self._flush()
+
+    def put_batch(self, batch: Any, more: list[list[str]] | None = None) -> None:
+        """Rows of another file of this layout; ``more`` are the columns ``reason`` and ``detail``."""
+        import pyarrow as pa
+
+        columns = [batch.column(name) for name in COLUMNS] + [pa.array(texts, pa.string()) for texts in more or []]
+        batch = pa.record_batch(columns, schema=self.schema)
+        self._gather()
+        for start in range(0, batch.num_rows, BATCH):
+            part = batch.slice(start, BATCH)
+            data = _bytes_of(part.column("row"))
+            self._digest.update(data)
+            self._bytes += len(data)
+            self._rows += part.num_rows
+            self._waiting.append(part)
+            if self._bytes >= GROUP_BYTES or self._rows >= BATCH:
+                self._flush()
+
+    def _gather(self) -> None:
+        """Rows that came one by one, as a batch."""
+        import pyarrow as pa
+
+        if self._columns[0]:
+            arrays = [pa.array(column, field.type) for column, field in zip(self._columns, self.schema, strict=True)]
+            self._waiting.append(pa.record_batch(arrays, schema=self.schema))
+            self._columns = [[] for _ in self.schema]
 
     def _flush(self) -> None:
         import pyarrow as pa
 
-        if not self._columns[0]:
-            return
-        arrays = [pa.array(column, field.type) for column, field in zip(self._columns, self.schema, strict=True)]
-        self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
-        self._columns, self._bytes = [[] for _ in self.schema], 0
+        self._gather()
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting, self.schema).combine_chunks())
+        self._waiting, self._rows, self._bytes = [], 0, 0
 
     def close(self) -> bytes:
         self._flush()
@@ -373,3 +447,12 @@ class _File:
             self._open = False
             self._writer.close()
             self.part.unlink(missing_ok=True)
+
+
+def _bytes_of(texts: Any) -> memoryview:
+    """The UTF-8 of all texts of an Arrow string array, one after the other, where it lies."""
+    import numpy as np
+
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32)[texts.offset:texts.offset + len(texts) + 1]
+    return memoryview(data)[int(ends[0]):int(ends[-1])] if len(texts) and data is not None else memoryview(b"")
