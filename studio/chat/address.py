@@ -47,11 +47,11 @@ def label(ref: str) -> str:
     return " · ".join(filter(None, [parts.netloc, parts.fragment]))
 
 
-def endpoint(ref: str) -> Endpoint:
-    """The server behind an address; without ``#model`` the first model it serves.
+def checked(ref: str) -> tuple[str, str]:
+    """(base URL, model name or nothing) of an address, without asking anybody.
 
     Raises:
-        StudioError: not an address, a secret in it, not there, or not allowed from a public Space.
+        StudioError: not an address, or a secret in it.
     """
     try:
         parts = urlsplit(ref.strip())
@@ -63,12 +63,22 @@ def endpoint(ref: str) -> Endpoint:
     if parts.username or parts.password or parts.query:
         raise StudioError("An address must not hold a key or a password: it is stored with the chat.",
                           f"Put the key in the environment as {key_name(ref)}.", "model")
-    if settings.on_space():
-        _only_public(host)
     path = parts.path.rstrip("/")
     path = path.removesuffix("/chat/completions")
     url = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}{path or '/v1'}"
-    made = Endpoint(url, parts.fragment, key_of(url), remote=True)
+    return url, parts.fragment
+
+
+def endpoint(ref: str) -> Endpoint:
+    """The server behind an address; without ``#model`` the first model it serves.
+
+    Raises:
+        StudioError: not an address, a secret in it, not there, or not allowed from a public Space.
+    """
+    url, model = checked(ref)
+    if settings.on_space():
+        _only_public(urlsplit(url).hostname or "")
+    made = Endpoint(url, model, key_of(url), remote=True)
     if not made.model:
         names = models(made)
         if not names:

@@ -186,14 +186,17 @@ class _Job:
 
     async def _items(self, request: Request) -> AsyncIterator[str | Result | Exception | None]:
         """What arrives; ``None`` each second of silence. A client that has gone ends the generation."""
+        looked = time.monotonic()
         try:
             while True:
                 try:
                     item = await asyncio.wait_for(self.queue.get(), PING_SECONDS)
                 except TimeoutError:
+                    item = None
+                if item is None or time.monotonic() - looked > PING_SECONDS:
+                    looked = time.monotonic()
                     if await request.is_disconnected():
                         return
-                    item = None
                 yield item
                 if isinstance(item, (Result, Exception)):
                     return
