@@ -67,12 +67,12 @@ def _cgroup_memory(total: int, used: int) -> tuple[int, int]:
     return (limit, max(current - cache, 0)) if limit < total else (total, used)
 
 
-def gpus() -> list[dict[str, Any]]:
-    """NVIDIA GPUs as ``nvidia-smi`` sees them, asked at most every two seconds; empty where there is none."""
+def gpus(fresh: bool = False) -> list[dict[str, Any]]:
+    """NVIDIA GPUs as ``nvidia-smi`` sees them, asked at most every two seconds unless ``fresh``; empty without one."""
     global _gpu_cache
     with _lock:
         made, found = _gpu_cache
-        if time.monotonic() - made < (_GPU_EVERY if found else 60.0):
+        if time.monotonic() - made < (_GPU_EVERY if found else 60.0) and not (fresh and found):
             return found
         found = _ask_driver()
         _gpu_cache = (time.monotonic(), found)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,14 +131,24 @@ def unload(ref: str) -> bool:
     return False
 
 
-def free_memory() -> int:
-    """Ends every engine that is not answering just now, e.g. before a training starts. Returns bytes given back."""
-    freed = 0
+def free_memory(enough: Callable[[], bool] = lambda: False) -> list[tuple[str, int]]:
+    """Ends engines that are not answering just now, the longest idle first, until there is ``enough``.
+
+    Returns:
+        (label, bytes given back) of each that was ended.
+    """
+    idle = []
     for path, record in records.everything():
-        if record["state"] == "ready" and _running(record) and not _health(record).get("active", 1):
-            freed += _rss(record["pid"])
-            _close(path)
-    return freed
+        if record["state"] == "ready" and _running(record) and not (health := _health(record)).get("active", 1):
+            idle.append((health.get("idle_seconds", 0.0), path, record))
+    ended = []
+    for _, path, record in sorted(idle, key=lambda one: -one[0]):
+        if enough():
+            break
+        held = _rss(record["pid"])
+        if _close(path):
+            ended.append((record.get("label") or record["base"], held))
+    return ended
 
 
 def shutdown_all() -> int:
@@ -232,7 +242,7 @@ def _make_room(base: ModelRef, path: Path) -> None:
         return
     need = int(parameters * 4 * 1.1)
     if psutil.virtual_memory().available < need:
-        free_memory()
+        free_memory(lambda: psutil.virtual_memory().available >= need)
         free = psutil.virtual_memory().available
         if free < need:
             raise StudioError(f"{base.label} needs about {need / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free.",

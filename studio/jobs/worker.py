@@ -18,7 +18,7 @@ from typing import Any
 
 from studio import registry
 from studio.errors import StudioError
-from studio.jobs import events
+from studio.jobs import events, room
 from studio.jobs.context import Context
 from studio.jobs.explain import disk_full, explain
 from studio.jobs.files import write_json
@@ -45,6 +45,8 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
         signal.signal(signal.SIGTERM, lambda number, frame: ctx.request_stop())
         if asked:
             ctx.request_stop()
+        if not ctx.stop_requested:
+            room.make(method, recipe, ctx)
         summary = {} if ctx.stop_requested else method.run(recipe, ctx) or {}
         state = State.STOPPED if ctx.stop_requested else State.SUCCEEDED
         result = _result(ctx, state, "Stopped as asked." if state == State.STOPPED else "", summary=summary)

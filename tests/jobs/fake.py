@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.jobs.context import Context, mark_complete
-from studio.method import Method
+from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
 
 
@@ -22,11 +22,16 @@ class FakeRecipe(Recipe):
     steps: int = field(5, "Steps", "How often.", ge=0)
     pause: float = field(0.0, "Pause", "Seconds between steps.", ge=0)
     save_every: int = field(0, "Save every", "Steps between checkpoints; 0 for none.", ge=0)
+    memory: int = field(0, "Memory", "Bytes it says it needs; 0 for unknown.", ge=0)
 
 
 class Fake(Method):
     title, summary = "Fake", "Does what a test wants."
     Recipe = FakeRecipe
+
+    @classmethod
+    def estimate(cls, recipe: FakeRecipe) -> Estimate:
+        return Estimate(memory=recipe.memory or None)
 
     @classmethod
     def run(cls, recipe: FakeRecipe, ctx: Context) -> dict[str, Any]:
