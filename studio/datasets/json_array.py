@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from studio.datasets import sniff
+from studio.datasets.packed import File
 from studio.datasets.rows import Reader, Row, as_row, names_of
 from studio.datasets.sniff import MAX_ROW, refuse
 
@@ -72,7 +72,7 @@ class JsonReader(Reader):
 class _Buffer:
     """A window on the text, moved along value by value: a file of any size needs the memory of its largest row."""
 
-    def __init__(self, text: sniff.Text, path: Path):
+    def __init__(self, text: sniff.Text, path: File):
         self._pieces, self.path = iter(text), path
         self._decoder = json.JSONDecoder()
         self.text, self.at, self.line, self.ended = "", 0, 1, False

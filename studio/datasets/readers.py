@@ -1,4 +1,5 @@
-"""Rows of a file as dicts, streamed at constant memory: JSON, JSONL, CSV, TSV, Parquet, text, Markdown; gzip or not.
+"""Rows of a file as dicts, streamed at constant memory: JSON, JSONL, CSV, TSV, Parquet, text, Markdown, PDF, DOCX, HTML;
+packed or not, one or many in a ZIP archive or a folder.
 
 The content decides over the file name: a ``.json`` with an object a line is JSONL, a ``.jsonl`` with an array is JSON.
 """
@@ -8,36 +9,42 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from studio.datasets import sniff
+from studio.datasets import packed, sniff
 from studio.datasets.json_array import JsonReader
-from studio.datasets.rows import Reader, Row, as_row, loads
+from studio.datasets.packed import File, Member
+from studio.datasets.rows import EXAMPLES, Reader, Row, as_row, loads
 from studio.datasets.sniff import MAX_ROW, refuse
 
 _MEMBER = re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?')
 
 
-def open_rows(path: str | Path) -> Reader:
+def open_rows(path: str | File) -> Reader:
     """The reader for a file. Little is read; faults further on are raised while iterating.
 
     Raises:
         StudioError: with ``field="dataset"``: missing, empty, a folder, binary, a web page, in a foreign encoding...
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     sniff.check_file(path)
     start = sniff.head(path)
     suffix = sniff.suffix_of(path)
     if not start:
         raise refuse(f"{path.name} is empty.", "Choose a file with rows in it.")
+    plain = not packed.packing_of(path)
     if start.startswith(b"PAR1"):
-        if sniff.is_gzip(path):
+        if not plain:
             raise refuse(f"{path.name} is a packed Parquet file.", "Unpack it first (gunzip).")
         return ParquetReader(path)
+    if plain and (found := _document(path, start, suffix)):
+        return found
     encoding = sniff.encoding_of(start, path)
     if suffix == ".parquet":
         raise refuse(f"{path.name} is not a Parquet file, whatever its name says.", "Fetch or export it again.")
@@ -55,10 +62,77 @@ def open_rows(path: str | Path) -> Reader:
         return _json_reader(path, text, begin)
     what = f"of type '{suffix}'" if suffix else "without an extension"
     raise refuse(f"{path.name}: files {what} are not read.",
-                 "Use JSON, JSONL, CSV, TSV, Parquet, .txt or .md.")
+                 "Use JSON, JSONL, CSV, TSV, Parquet, .txt, .md, PDF, DOCX or HTML.")
 
 
-def _json_reader(path: Path, text: sniff.Text, begin: str) -> Reader:
+def _document(path: File, start: bytes, suffix: str) -> Reader | None:
+    """The reader of a PDF, a Word file, a web page or a ZIP archive; ``None`` for anything else."""
+    from studio.datasets import documents
+
+    if start.startswith(b"%PDF") or (suffix == ".pdf" and b"%PDF" in start[:1024]):
+        return documents.PdfReader(path)
+    if start.startswith(b"PK\x03\x04"):
+        if documents.is_docx(path):
+            return documents.DocxReader(path)
+        if isinstance(path, Member):
+            raise refuse(f"{path.name} is an archive inside of one, or an Office document.", "Unpack it first.")
+        return ManyReader(path, *packed.zip_members(path), "zip")
+    return documents.HtmlReader(path) if suffix in sniff.HTML_SUFFIXES else None
+
+
+def open_folder(folder: Path) -> ManyReader:
+    """All files of a folder, one after the other.
+
+    Raises:
+        StudioError: nothing in it can be read.
+    """
+    return ManyReader(folder, *packed.folder_files(folder), "folder")
+
+
+class ManyReader(Reader):
+    """The files of a ZIP archive or a folder, one after the other.
+
+    Attributes:
+        files: What is read, in the order of the names; ``left_out``: names of what is of no known type.
+    """
+
+    def __init__(self, path: Path, files: list[Any], left_out: list[str], kind: str):
+        super().__init__(path)
+        self.kind, self.files, self.left_out = kind, files, left_out
+        self.size = sum(packed.size_of(file) for file in files)
+        self._done = self._mended = 0
+        self._encoding = ""
+
+    @property
+    def consumed(self) -> int:
+        return self._done
+
+    @property
+    def encoding(self) -> str:
+        return self._encoding
+
+    @property
+    def mended(self) -> int:
+        return self._mended
+
+    def _read(self) -> Iterator[Row]:
+        self._done = self._mended = 0
+        for file in self.files:
+            reader = open_rows(file)
+            begun = self._done
+            for row in reader:
+                self._done = begun + min(reader.consumed, packed.size_of(file))
+                yield row
+            self._done = begun + packed.size_of(file)
+            self._mended += reader.mended
+            self._encoding = reader.encoding or self._encoding
+            for code, count in reader.bad.items():
+                self.bad[code] += count
+                places = [f"{file.name}, {place}" for place in reader.examples[code]]
+                self.examples[code] = (self.examples.get(code, []) + places)[:EXAMPLES]
+
+
+def _json_reader(path: File, text: sniff.Text, begin: str) -> Reader:
     stripped = begin.lstrip()
     if stripped.startswith("["):
         # A JSONL of lists (one conversation a line) begins with '[' too: then the first line is complete.
@@ -128,7 +202,7 @@ class JsonlReader(Reader):
                 yield row
 
     def count(self) -> int | None:
-        if self.encoding not in ("utf-8", "utf-8-sig") or sniff.is_gzip(self.path):
+        if self.encoding not in ("utf-8", "utf-8-sig") or packed.packing_of(self.path):
             return None
         lines, last = 0, b"\n"
         with self.path.open("rb", buffering=0) as file:
@@ -147,7 +221,7 @@ def _why_not_json(err: ValueError, line: str) -> str:
 class CsvReader(Reader):
     """A table with a header line. Of comma, semicolon, tab and bar, the one most often in the header divides it."""
 
-    def __init__(self, path: Path, text: sniff.Text, begin: str, suffix: str):
+    def __init__(self, path: File, text: sniff.Text, begin: str, suffix: str):
         super().__init__(path, text)
         header = next((line for line in begin.splitlines() if line.strip()), "")
         bare = re.sub(r'"[^"]*"', "", header)
@@ -226,12 +300,21 @@ class TextReader(Reader):
             block, length, fenced = [], 0, False
 
 
+def unpacked(member: Member) -> Any:
+    """A temporary copy of a file inside an archive that can be read from any place."""
+    copy = tempfile.SpooledTemporaryFile(max_size=64 << 20)
+    with packed.Unpacked(member) as file:
+        shutil.copyfileobj(file, copy, 1 << 20)
+    copy.seek(0)
+    return copy
+
+
 class ParquetReader(Reader):
     """A Parquet file, batch by batch."""
 
     kind = "parquet"
 
-    def __init__(self, path: Path):
+    def __init__(self, path: File):
         super().__init__(path)
         self._done = 0
         self._total: int = self._open().metadata.num_rows
@@ -241,6 +324,8 @@ class ParquetReader(Reader):
         import pyarrow.parquet as pq
 
         try:
+            if isinstance(self.path, Member):  # it is read from the back: a copy in memory or on disk is needed
+                return pq.ParquetFile(unpacked(self.path))
             return pq.ParquetFile(self.path, memory_map=True)
         except (pa.ArrowException, OSError) as err:
             raise refuse(f"{self.path.name} is a broken or cut-off Parquet file.",

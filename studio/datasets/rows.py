@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from studio.datasets import sniff
+from studio.datasets.packed import File, size_of
 from studio.datasets.sniff import refuse
 
 MAX_DEPTH = 64  # nesting of one row; training data needs about six levels
@@ -19,6 +19,7 @@ Row = dict[str, Any]
 BAD = {
     "broken_line": "the line is not valid JSON", "cut_line": "the file ends in the middle of the line",
     "too_deep": f"it is nested more than {MAX_DEPTH} levels deep", "no_object": "it is not an object with fields",
+    "no_text": "the page has no text, it may be a picture", "unreadable": "the file cannot be read",
     "extra_cells": "it has more cells than the header", "missing_cells": "it has fewer cells than the header",
 }
 
@@ -27,7 +28,8 @@ class Reader:
     """One pass or several over a file's rows.
 
     Attributes:
-        kind: ``json`` | ``jsonl`` | ``csv`` | ``tsv`` | ``parquet`` | ``text``.
+        kind: ``json`` | ``jsonl`` | ``csv`` | ``tsv`` | ``parquet`` | ``text`` | ``pdf`` | ``docx`` | ``html`` | ``zip`` |
+            ``folder``.
         rows: Rows given so far in the newest pass.
         bad: Code (of :data:`BAD`) -> how many pieces of the file are no row, in the newest pass.
         examples: Code -> the first few places, e.g. ``line 7``.
@@ -37,9 +39,9 @@ class Reader:
 
     kind = ""
 
-    def __init__(self, path: Path, text: sniff.Text | None = None):
+    def __init__(self, path: File, text: sniff.Text | None = None):
         self.path, self.text = path, text
-        self.size = path.stat().st_size
+        self.size = size_of(path)
         self.rows = 0
         self.bad: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}

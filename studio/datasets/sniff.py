@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
 import stat
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
+from studio.datasets import packed
+from studio.datasets.packed import File, Member, Unpacked, refuse
 from studio.errors import StudioError
 
 HEAD = 256 * 1024  # bytes looked at before anything is read
 CHUNK = 256 * 1024
 MAX_ROW = 10 * 1024 * 1024  # characters of one line, one cell or one JSON row
 TEXT_SUFFIXES = {".txt", ".md", ".markdown", ".text"}
-SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet"} | TEXT_SUFFIXES
+HTML_SUFFIXES = {".html", ".htm", ".xhtml"}
+SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet", ".pdf", ".docx"} | TEXT_SUFFIXES | HTML_SUFFIXES
 
-_KINDS = [(b"%PDF", "a PDF document", "Save its text as a .txt file."),
-          (b"PK\x03\x04", "a ZIP archive or an Office document", "Unpack it, or save the sheet as CSV."),
-          (b"\xd0\xcf\x11\xe0", "an old Office document", "Save it as CSV or as plain text."),
-          (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "Unpack it first (unzstd), or compress it with gzip."),
-          (b"BZh", "compressed with bzip2", "Unpack it first, or compress it with gzip."),
-          (b"\xfd7zXZ", "compressed with xz", "Unpack it first, or compress it with gzip."),
+_KINDS = [(b"%PDF", "a packed PDF document", "Unpack it first."),
+          (b"PK\x03\x04", "a packed ZIP archive or Office document", "Unpack it first."),
+          (b"\xd0\xcf\x11\xe0", "an old Office document", "Save it as DOCX, as CSV or as plain text."),
+          (b"\x1f\x8b", "packed twice", "Unpack it first."), (b"\x28\xb5\x2f\xfd", "packed twice", "Unpack it first."),
+          (b"\xfd7zXZ", "packed twice", "Unpack it first."),
           (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it first."),
           (b"SQLite format 3", "a database", "Export the table as CSV."),
           (b"\x80\x04", "a Python pickle, which can run code when it is opened", "Save the rows as JSONL instead."),
@@ -36,20 +35,18 @@ _KINDS = [(b"%PDF", "a PDF document", "Save its text as a .txt file."),
 _HTML = re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|\?xml|svg)\b", re.I | re.S)
 
 
-def refuse(message: str, hint: str) -> StudioError:
-    return StudioError(message, hint, "dataset")
-
-
-def check_file(path: Path) -> int:
+def check_file(path: File) -> int:
     """Size of a regular, readable, non-empty file in bytes.
 
     Raises:
         StudioError: missing, a folder, a device, not permitted, or empty.
     """
+    if isinstance(path, Member):
+        return path.size
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
-            inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in SUFFIXES | {".gz"})
+            inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in SUFFIXES | packed.SUFFIXES | {".zip"})
             hint = f"Choose a file in it, e.g. {inside[0]}." if inside else "Choose a data file."
             raise refuse(f"{path.name} is a folder, not a file.", hint)
         if not stat.S_ISREG(info.st_mode):
@@ -65,41 +62,25 @@ def check_file(path: Path) -> int:
         raise refuse("That is not the name of a file.", "Check the path.") from err
 
 
-def is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def head(path: Path) -> bytes:
-    """The first bytes, unpacked if they are gzip.
+def head(path: File) -> bytes:
+    """The first bytes, unpacked.
 
     Raises:
         StudioError: a broken archive.
     """
-    with opened(path) as file:
-        try:
-            return file.read(HEAD)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-            raise broken_gzip(path) from err
+    with Unpacked(path) as file:
+        return file.read(HEAD)
 
 
-def opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if is_gzip(path) else path.open("rb")
-
-
-def broken_gzip(path: Path) -> StudioError:
-    return refuse(f"{path.name} is a broken or cut-off gzip archive.", "Fetch or pack it again.")
-
-
-def suffix_of(path: Path) -> str:
-    """Extension in lower case, the one under ``.gz`` for packed files."""
+def suffix_of(path: File) -> str:
+    """Extension in lower case, the one under ``.gz`` and its like for packed files."""
     suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in (".gz", ".gzip"):
+    if suffixes and suffixes[-1] in packed.SUFFIXES:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def encoding_of(data: bytes, path: Path) -> str:
+def encoding_of(data: bytes, path: File) -> str:
     """``utf-8``, ``utf-8-sig``, ``utf-16`` or ``utf-32`` of the first bytes; Windows-1252 is mended later.
 
     Raises:
@@ -167,7 +148,7 @@ class Text:
         consumed: Bytes read so far, of the file as it lies on disk.
     """
 
-    def __init__(self, path: Path, encoding: str):
+    def __init__(self, path: File, encoding: str):
         self.path, self.encoding = path, encoding
         self.mended = self.consumed = 0
 
@@ -175,19 +156,13 @@ class Text:
         utf8 = Utf8() if self.encoding.startswith("utf-8") else None
         other = None if utf8 else codecs.getincrementaldecoder(self.encoding)("replace")
         first = True
-        with self.path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            file = gzip.GzipFile(fileobj=raw) if packed else raw
+        with Unpacked(self.path) as file:
             while True:
-                try:
-                    data = file.read(CHUNK)
-                except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-                    raise broken_gzip(self.path) from err
+                data = file.read(CHUNK)
                 text = utf8.feed(data, not data) if utf8 else other.decode(data, not data)
                 if utf8:
                     self.mended = utf8.mended
-                self.consumed = raw.tell()
+                self.consumed = file.consumed
                 if first and text:
                     text, first = text.removeprefix("\ufeff"), False
                 if text:
@@ -226,12 +201,12 @@ class Text:
             yield rest
 
 
-def long_line(path: Path, number: int) -> StudioError:
+def long_line(path: File, number: int) -> StudioError:
     return refuse(f"Line {number} of {path.name} is longer than {MAX_ROW >> 20} MB.",
                   "Put each row on its own line, and split long texts into several rows.")
 
 
-def refuse_html(start: str, path: Path) -> None:
+def refuse_html(start: str, path: File) -> None:
     """Refuse a web page that was saved under the name of a data file.
 
     Raises:
@@ -240,4 +215,4 @@ def refuse_html(start: str, path: Path) -> None:
     if _HTML.match(start[:4096]):
         raise refuse(f"{path.name} is a web page, not data: probably the page about the file was saved instead of the "
                      "file.",
-                     "Use the download link of the file itself ('raw' or 'resolve').")
+                     "Use the download link of the file itself ('raw' or 'resolve'). If you want the page's text, name it .html.")

@@ -43,7 +43,7 @@ def refused(path) -> StudioError:
 
 def zipped(path: Path) -> bytes:
     with zipfile.ZipFile(path, "w") as made:
-        made.writestr("a.txt", "x")
+        made.writestr("a.exe", "x")
     return path.read_bytes()
 
 
@@ -326,4 +326,4 @@ def test_a_gzip_of_zeros_does_not_unfold_in_memory(tmp_path):
 def test_zip_is_told_as_such(tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(zipped(tmp_path / "a.zip"))
-    assert "ZIP archive" in refused(path).message
+    assert "ZIP archive x.json holds no file that can be read (it has a.exe)" in refused(path).message
