@@ -8,6 +8,9 @@ from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_l
                              chat_rename, chat_retry, chat_save, chat_settings, chat_setup, chat_stop, engine_for,
                              engines, unload)
 from studio.api.data import inspect, preview, upload
+from studio.api.datasets import (data_diff, data_edit, data_facets, data_list, data_open, data_pipeline,
+                                 data_pipelines, data_redo, data_report, data_row, data_rows, data_save_pipeline,
+                                 data_steps, data_undo)
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.page import extra_fields, workspace
 from studio.api.recipes import methods, presets, script, validate
@@ -20,4 +23,6 @@ __all__ = [
     "inspect", "preview", "upload", "extra_fields", "workspace",
     "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
+    "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",
+    "data_redo", "data_report", "data_row", "data_rows", "data_save_pipeline", "data_steps", "data_undo",
 ]

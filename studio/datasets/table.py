@@ -1,0 +1,376 @@
+"""A version of a dataset as a table that filters, sorts and scrolls at once, whatever its length.
+
+DuckDB looks through the Parquet files where they lie. The answer to a query is a list of row numbers (four bytes a row), kept
+for the next page; a page reads only the rows it shows. Rows that a person changed are looked at as they are now.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from studio.datasets.edits import Edits, Key, Mark
+from studio.datasets.query import NONE, STATES, Query
+from studio.datasets.version import COLUMNS, SPLITS, Item, Version, item_of
+from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+MOST_ROWS = 200  # of a page
+PAGE_TEXT = 4 << 20  # characters of a page; longer rows are shown cut
+CUT = 2000  # characters that are left of a text of such a row
+CACHED = 64 << 20  # bytes of row numbers kept
+MEMORY = "512MB"  # of one connection
+TOP = 50  # values of a menu
+
+_positions: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+_facts: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
+_lock = threading.Lock()
+_working: dict[tuple[Any, ...], threading.Lock] = {}
+_shared: duckdb.DuckDBPyConnection | None = None
+
+
+def connect(memory: str = MEMORY, temp: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """An empty database in memory: one thread, bounded, no extensions from outside.
+
+    Args:
+        temp: Folder to spill to; without one a query that needs more than ``memory`` fails.
+    """
+    import duckdb
+
+    config = {"threads": 1, "memory_limit": memory, "temp_directory": str(temp or ""),
+              "autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    return duckdb.connect(config=config)
+
+
+def cursor() -> duckdb.DuckDBPyConnection:
+    """A cursor on the database that this process shares."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = connect()
+        return _shared.cursor()
+
+
+def escaped(path: Path) -> str:
+    """A path that ``read_parquet`` takes literally."""
+    return glob.escape(str(path))
+
+
+class Table:
+    """A version with its edits.
+
+    Raises:
+        StudioError: with ``field="split"``, for a split it does not have.
+    """
+
+    def __init__(self, version: Version, edits: Edits | None = None):
+        self.version, self.edits = version, edits
+        self.key = (str(version.path), version.hash, version.meta["created"])
+
+    def count(self, split: str) -> int:
+        """Rows of a split or of what was dropped."""
+        path = self.version.file(split)
+        if split not in self.version.splits and (split != "dropped" or not path.is_file()):
+            if split == "dropped":
+                return 0
+            raise StudioError(f"This dataset has no split '{split[:40]}'.", f"It has {', '.join(self.version.splits)}.",
+                              "split")
+        return self._footer(split) if split == "dropped" else self.version.count(split)
+
+    def _footer(self, split: str) -> int:
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(self.version.file(split)).num_rows
+
+    def page(self, query: Query, offset: int = 0, limit: int = 100) -> dict[str, Any]:
+        """``{total, matching, ms, rows}``; see :func:`studio.api.data_rows`."""
+        began = time.perf_counter()
+        offset, limit = max(0, int(offset)), min(max(0, int(limit)), MOST_ROWS)
+        total = self.count(query.split)
+        found = self.matching(query) if total else range(0)
+        part = found[offset:offset + limit] if isinstance(found, range) else found.slice(offset, limit).to_pylist()
+        rows = self.rows(query.split, list(part))
+        return {"total": total, "matching": len(found), "ms": round(1000 * (time.perf_counter() - began), 1), "rows": rows}
+
+    def matching(self, query: Query) -> range | pa.Array:
+        """Row numbers in the order asked for.
+
+        Raises:
+            StudioError: a regular expression that cannot be read, or a query too large for this machine.
+        """
+        total = self.count(query.split)
+        if query.plain:
+            return range(total - 1, -1, -1) if query.desc else range(total)
+        marks = self.marks(query.split)
+        stamp = (self.edits.stamp if query.states else self.edits.content_stamp) if self.edits and marks else 0
+        key = (*self.key, query.key, stamp)
+        with _lock:
+            if (found := _positions.get(key)) is not None:
+                _positions.move_to_end(key)
+                return found
+            working = _working.setdefault(key, threading.Lock())
+        with working:  # the same question asked twice at once is worked out once
+            with _lock:
+                found = _positions.get(key)
+            if found is None:
+                found = self._search(query, marks)
+                _remember(key, found)
+        with _lock:
+            _working.pop(key, None)
+        return found
+
+    def _search(self, query: Query, marks: dict[int, Mark]) -> pa.Array:
+        where, values = query.where()
+        order, more = query.order()
+        with cursor() as con:
+            source, given = self.source(con, query.split, marks)
+            if query.states:
+                _register_marks(con, marks)
+                source += " LEFT JOIN marks USING (pos)"
+                where += f" AND ({' OR '.join(_STATE_SQL[state] for state in query.states)})"
+            sql = f"SELECT pos::INTEGER AS pos FROM {source} WHERE {where} ORDER BY {order}"
+            return arrow(con, sql, [*given, *values, *more]).column(0).combine_chunks()
+
+    def source(self, con: Any, split: str, marks: dict[int, Mark] | None = None) -> tuple[str, list[Any]]:
+        """``FROM`` terms that give the columns of a split and ``pos``, with changed rows as they are now."""
+        columns = ", ".join(COLUMNS) + (", reason, detail" if split == "dropped" else "")
+        sql = f"(SELECT file_row_number AS pos, {columns} FROM read_parquet(?))"
+        changed = {pos: mark for pos, mark in (marks or {}).items() if mark.content}
+        if not changed:
+            return sql, [escaped(self.version.file(split))]
+        con.register("changed", self._changed(split, changed))
+        kept = f"SELECT * FROM {sql} WHERE pos NOT IN (SELECT pos FROM changed)"
+        return f"({kept} UNION ALL BY NAME SELECT * FROM changed)", [escaped(self.version.file(split))]
+
+    def _changed(self, split: str, marks: dict[int, Mark]) -> pa.Table:
+        import pyarrow as pa
+
+        from studio.datasets.version import schema
+
+        items = [(pos, edited(item, marks[pos])) for pos, item in self.items(split, sorted(marks))]
+        columns = {name: [getattr(item, "text" if name == "row" else name) for _, item in items] for name in COLUMNS}
+        if split == "dropped":
+            columns |= {"reason": [None] * len(items), "detail": [None] * len(items)}
+        shape = schema(split == "dropped").insert(0, pa.field("pos", pa.int64()))
+        return pa.table({"pos": [pos for pos, _ in items]} | columns, schema=shape)
+
+    def marks(self, split: str) -> dict[int, Mark]:
+        return self.edits.of(split) if self.edits else {}
+
+    def items(self, split: str, positions: list[int]) -> list[tuple[int, Item]]:
+        """(row number, stored row) of some rows, in the order of the file."""
+        return [(raw[0], Item(*raw[1:10])) for raw in self._read(split, positions)]
+
+    def _read(self, split: str, positions: list[int]) -> list[tuple[Any, ...]]:
+        if not positions:
+            return []
+        low, high = min(positions), max(positions)
+        columns = ", ".join(COLUMNS) + (", reason, detail" if split == "dropped" else ", NULL, NULL")
+        sql = f"SELECT file_row_number, {columns} FROM read_parquet(?) WHERE file_row_number BETWEEN ? AND ?"
+        values: list[Any] = [escaped(self.version.file(split)), low, high]
+        if high - low + 1 > len(positions):
+            sql, values = f"{sql} AND file_row_number IN (SELECT unnest(?::BIGINT[]))", [*values, positions]
+        with cursor() as con:
+            found = _run(lambda: con.execute(f"{sql} ORDER BY 1", values).fetchall())
+        return [(*raw[:9], list(raw[9].items()) if raw[9] else None, *raw[10:]) for raw in found]
+
+    def rows(self, split: str, positions: list[int], whole: bool = False) -> list[dict[str, Any]]:
+        """Rows as the page shows them, in the order of ``positions``."""
+        marks, found = self.marks(split), {raw[0]: raw for raw in self._read(split, positions)}
+        made, room = [], PAGE_TEXT
+        for pos in positions:
+            if pos not in found:
+                raise StudioError(f"Row {pos} is not there.", "Open the dataset again.", "pos")
+            raw, mark = found[pos], marks.get(pos)
+            item = Item(*raw[1:10])
+            if mark is not None and mark.content:
+                item = edited(item, mark)
+            shown = shown_of(pos, item, mark)
+            if split == "dropped":
+                shown |= {"reason": raw[10], "detail": raw[11]}
+            if not whole and len(item.text) > max(room, CUT):
+                shown |= {"row": shortened(shown["row"]), "cut": len(item.text)}
+            room -= min(len(item.text), room)
+            made.append(shown)
+        return made
+
+    def facts(self) -> dict[str, Any]:
+        """What menus offer: ``{sources, languages, tags, labels, scored, dropped}``; worked out once a version."""
+        with _lock:
+            if (known := _facts.get(self.key)) is not None:
+                return known
+        found: dict[str, Any] = {"sources": {}, "languages": {}, "labels": {}, "tags": {}, "scored": False}
+        for split in self.version.splits:
+            with cursor() as con:
+                source, given = self.source(con, split)
+                for name, column in (("sources", "source"), ("languages", "lang"), ("labels", "label")):
+                    for value, n in counts(con, source, given, column):
+                        found[name][value or NONE] = found[name].get(value or NONE, 0) + n
+                found["scored"] = found["scored"] or bool(one(con, f"SELECT count(score) FROM {source}", given))
+                for key, value, _ in tag_counts(con, source, given):
+                    if value not in (values := found["tags"].setdefault(key, [])):
+                        values.append(value)
+        found["labels"] = {k: n for k, n in found["labels"].items() if k != NONE} and found["labels"]
+        found["dropped"] = self.count("dropped")
+        with _lock:
+            _facts[self.key] = found
+            while len(_facts) > 64:
+                _facts.popitem(last=False)
+        return found
+
+    def facets(self, query: Query) -> dict[str, Any]:
+        """How many rows each value of each menu would leave, the menu's own choice aside."""
+        found: dict[str, Any] = {"split": {name: self.count(name) for name in [*self.version.splits, "dropped"]}}
+        if not self.count(query.split):
+            return found
+        marks = self.marks(query.split)
+        with cursor() as con:
+            source, given = self.source(con, query.split, marks)
+            _register_marks(con, marks)
+            source = f"{source} LEFT JOIN marks USING (pos)"
+
+            def narrowed(name: str, key: str = "") -> tuple[str, list[Any]]:
+                rest = query.without(name, key)
+                where, values = rest.where()
+                if rest.states:
+                    where += f" AND ({' OR '.join(_STATE_SQL[state] for state in rest.states)})"
+                return f"(SELECT * FROM {source} WHERE {where})", given + values
+
+            for column in ("lang", "source", "label", "reason"):
+                if column != "reason" or query.split == "dropped":
+                    found[column] = {value or NONE: n for value, n in counts(con, *narrowed(column), column)}
+            found["tags"] = {}
+            for key, value, n in tag_counts(con, *narrowed("tags", "")):
+                found["tags"].setdefault(key, {})[value] = n
+            for key in query.tags:
+                found["tags"][key] = {v: n for k, v, n in tag_counts(con, *narrowed("tags", key)) if k == key}
+            for column in ("chars", "turns", "score"):
+                sql, values = narrowed(column)
+                low, high, n = first(con, f"SELECT min({column}), max({column}), count({column}) FROM {sql}", values)
+                found[column] = {"min": low, "max": high, "count": n}
+            sql, values = narrowed("state")
+            sums = ", ".join(f"count(*) FILTER (WHERE {_STATE_SQL[state]})" for state in STATES)
+            found["state"] = dict(zip(STATES, first(con, f"SELECT {sums} FROM {sql}", values), strict=True))
+        return found
+
+
+def edited(item: Item, mark: Mark) -> Item:
+    """A stored row with what a person made of it; it keeps its id."""
+    if not mark.content:
+        return item
+    row, own = mark.row or item.row, dict(item.tags or [])
+    gone = [key for key, value in mark.tags if value is None]
+    if gone and isinstance(row.get("tags"), dict):
+        row = row | {"tags": {k: v for k, v in row["tags"].items() if k not in gone}}
+    tags = {k: v for k, v in (own | dict(mark.tags)).items() if v is not None}
+    return item_of(row, item.source, item.id, item.score, tags)
+
+
+def shown_of(pos: int, item: Item, mark: Mark | None) -> dict[str, Any]:
+    """One row as the page gets it."""
+    mark = mark or Mark()
+    return {"pos": pos, "id": item.id, "row": item.row, "source": item.source, "chars": item.chars, "turns": item.turns,
+            "lang": item.lang, "score": item.score, "label": item.label, "tags": dict(item.tags or []),
+            "state": {"edited": mark.content, "deleted": mark.deleted, "review": mark.review, "note": mark.note}}
+
+
+def shortened(value: Any) -> Any:
+    """A row with its long texts cut, for a list."""
+    if isinstance(value, str):
+        return value if len(value) <= CUT else f"{value[:CUT]}…"
+    if isinstance(value, list):
+        return [shortened(v) for v in value[:100]]
+    return {k: shortened(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+_STATE_SQL = {"edited": "coalesce(m_edited, false)", "deleted": "coalesce(m_deleted, false)",
+              "noted": "coalesce(m_noted, false)", "unreviewed": "m_review IS NULL",
+              **{word: f"coalesce(m_review = '{word}', false)" for word in ("keep", "drop", "better", "worse", "rewrite")}}
+
+
+def _register_marks(con: Any, marks: dict[int, Mark]) -> None:
+    import pyarrow as pa
+
+    shape = pa.schema([("pos", pa.int64()), ("m_edited", pa.bool_()), ("m_deleted", pa.bool_()), ("m_noted", pa.bool_()),
+                       ("m_review", pa.string())])
+    con.register("marks", pa.Table.from_pylist(
+        [{"pos": pos, "m_edited": mark.content, "m_deleted": mark.deleted, "m_noted": bool(mark.note),
+          "m_review": mark.review} for pos, mark in marks.items()], schema=shape))
+
+
+def counts(con: Any, source: str, given: list[Any], column: str, top: int = TOP) -> list[tuple[Any, int]]:
+    """(value, rows) of a column, the most frequent first. ``column`` is one of ours."""
+    return _run(lambda: con.execute(f"SELECT {column}, count(*) AS n FROM {source} GROUP BY 1 ORDER BY n DESC, 1 LIMIT {top}",
+                                    given).fetchall())
+
+
+def tag_counts(con: Any, source: str, given: list[Any]) -> list[tuple[str, str, int]]:
+    """(key, value, rows), the most frequent values of each of the first keys."""
+    sql = f"""SELECT key, value, n FROM (SELECT t.key AS key, t.value AS value, count(*) AS n
+              FROM (SELECT unnest(map_entries(tags)) AS t FROM {source} AS base WHERE tags IS NOT NULL) GROUP BY 1, 2)
+              QUALIFY row_number() OVER (PARTITION BY key ORDER BY n DESC, value) <= {TOP} ORDER BY key, n DESC, value"""
+    return _run(lambda: con.execute(sql, given).fetchall())
+
+
+def first(con: Any, sql: str, values: list[Any]) -> tuple[Any, ...]:
+    return _run(lambda: con.execute(sql, values).fetchone())
+
+
+def one(con: Any, sql: str, values: list[Any]) -> Any:
+    return first(con, sql, values)[0]
+
+
+def arrow(con: Any, sql: str, values: list[Any]) -> pa.Table:
+    return _run(lambda: con.sql(sql, params=values).to_arrow_table())
+
+
+def _run(work: Any) -> Any:
+    """Call DuckDB; what a person can mend is said to them.
+
+    Raises:
+        StudioError: a regular expression that cannot be read, too little memory, or a file that is gone or damaged.
+    """
+    import duckdb
+
+    try:
+        return work()
+    except duckdb.OutOfMemoryException as err:
+        raise StudioError("This needs more memory than the table may use.", "Narrow the search.", "search") from err
+    except duckdb.IOException as err:
+        raise StudioError("The files of this dataset cannot be read.", "Run the step that made it again.", "dataset") from err
+    except duckdb.InvalidInputException as err:
+        said = str(err).removeprefix("Invalid Input Error: ").split("\n")[0]
+        if not re.search(r"missing|invalid|bad|trailing|unexpected|no argument|pattern|repetition|escape|regex", said):
+            raise
+        raise StudioError(f"This is no regular expression: {said.replace('(?im)', '')[:200]}.",
+                          "Look-arounds and back references are not known here.", "search") from err
+
+
+def _remember(key: tuple[Any, ...], found: Any) -> None:
+    with _lock:
+        _positions[key] = found
+        size = sum(array.nbytes for array in _positions.values())
+        while size > CACHED and len(_positions) > 1:
+            size -= _positions.popitem(last=False)[1].nbytes
+
+
+def keys_of(touched: list[Key]) -> list[dict[str, Any]]:
+    """Rows an action touched, for the page."""
+    return [{"split": split, "pos": pos} for split, pos in touched]
+
+
+def row_of(item: Item) -> dict[str, Any]:
+    return orjson.loads(item.text)
+
+
+__all__ = ["SPLITS", "Table", "connect", "cursor", "edited", "escaped", "keys_of", "row_of", "shown_of"]
