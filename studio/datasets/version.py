@@ -396,6 +396,8 @@ class _File:
             column.append(value)
         data = item.text.encode("utf-8", "replace")
         self._digest.update(data)
+        if item.score is not None or item.tags:  # a row that was scored is another row for what comes after
+            self._digest.update(f"\x00{item.score}{sorted(item.tags or [])}".encode("utf-8", "replace"))
         self._bytes += len(data)
         self._rows += 1
         if self._bytes >= GROUP_BYTES or self._rows >= BATCH:
