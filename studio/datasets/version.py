@@ -384,6 +384,8 @@ class _File:
         self.schema = schema(dropped)
         self._writer = pq.ParquetWriter(self.part, self.schema, compression="zstd", compression_level=3)
         self._digest = hashlib.blake2b(digest_size=16)
+        self._marks = hashlib.blake2b(digest_size=16)  # scores and tags, by which steps tell rows apart
+        self._written = 0
         self._columns: list[list[Any]] = [[] for _ in self.schema]
         self._waiting: list[Any] = []  # batches that are not yet a row group
         self._rows = self._bytes = 0
@@ -396,8 +398,6 @@ class _File:
             column.append(value)
         data = item.text.encode("utf-8", "replace")
         self._digest.update(data)
-        if item.score is not None or item.tags:  # a row that was scored is another row for what comes after
-            self._digest.update(f"\x00{item.score}{sorted(item.tags or [])}".encode("utf-8", "replace"))
         self._bytes += len(data)
         self._rows += 1
         if self._bytes >= GROUP_BYTES or self._rows >= BATCH:
@@ -434,7 +434,14 @@ class _File:
 
         self._gather()
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting, self.schema).combine_chunks())
+            table = pa.Table.from_batches(self._waiting, self.schema).combine_chunks()
+            self._writer.write_table(table)
+            if table["score"].null_count + table["tags"].null_count < 2 * len(table):
+                marks = zip(table["score"].to_pylist(), table["tags"].to_pylist(), strict=True)
+                for number, (score, tags) in enumerate(marks, self._written):
+                    if score is not None or tags:
+                        self._marks.update(f"{number} {score} {sorted(tags or [])}\n".encode())
+            self._written += len(table)
         self._waiting, self._rows, self._bytes = [], 0, 0
 
     def close(self) -> bytes:
@@ -442,7 +449,7 @@ class _File:
         self._writer.close()
         self._open = False
         os.replace(self.part, self.path)
-        return self._digest.digest()
+        return self._digest.digest() + self._marks.digest()
 
     def abandon(self) -> None:
         if self._open:
