@@ -27,6 +27,7 @@ from studio.errors import StudioError  # noqa: E402
 
 # id of the tab -> where it is built; a new tab is one line here.
 _ALL: list[tuple[str, str]] = [
+    ("data", "components.tabs.data:build"),
     ("finetune", "components.tabs.finetune:build"),
     ("pretrain", "components.tabs.pretrain:build"),
     ("chat", "components.tabs.chat:build"),
@@ -42,7 +43,7 @@ def build() -> gr.Blocks:
                    delete_cache=(86400, 86400)) as demo:
         shell = Shell(demo, [name for name, _ in TABS])
         dock.header()
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(selected="finetune", elem_id="tabs"):
             for name, target in TABS:
                 with gr.Tab(strings.label(f"tab.{name}"), id=name, elem_id=ids.tab(name)):
                     module, _, attribute = target.partition(":")

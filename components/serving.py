@@ -2,7 +2,8 @@
 
 Gradio adds a custom head by script, after the first paint and in no fixed order with its components. This middleware
 writes the styles and scripts into the page itself, so nothing flashes unstyled and ``window.studio`` is there first.
-It also serves the files, from this machine only, and compresses the page, which gradio sends as it is.
+It also serves the files, from this machine only, compresses the page, which gradio sends as it is, and hands out files
+that were offered for download.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,11 +25,17 @@ from components import strings
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css")
+STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css", "data.css",
+          "data_table.css")
 SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js",
-           "library.js", "chat_text.js", "chat_picker.js", "chat_parts.js", "chat.js")
+           "library.js", "chat_text.js", "chat_picker.js", "chat_parts.js", "chat.js", "data_parts.js",
+           "data_steps.js", "data_bring.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js",
+           "data_filters.js", "data_side.js", "data_table.js", "data_review.js", "data_report.js", "data_stats.js",
+           "data_doctor.js", "data_job.js", "data_actions.js", "data.js")
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+_OFFER_SECONDS, _MOST_OFFERS = 3600, 500
+_offers: dict[str, tuple[Path, float]] = {}
 _OTHERS = re.compile(rb'<meta (?:property="og:|name="twitter:)[^>]*>\s*|<link rel="manifest"[^>]*>\s*')
 
 
@@ -39,6 +48,26 @@ def file_of(path: str) -> Path | None:
         return None
     found = _FOLDERS[folder] / name
     return found if found.is_file() else None
+
+
+def offer(path: Path) -> str:
+    """An address under which ``path`` may be downloaded for an hour, by whoever was told it.
+
+    Who may have the file is asked where the address is given out, which is behind the login; the address cannot be guessed.
+    """
+    now = time.time()
+    for token in [key for key, (_, until) in _offers.items() if until < now] + list(_offers)[:-_MOST_OFFERS]:
+        _offers.pop(token, None)
+    token = secrets.token_urlsafe(24)
+    _offers[token] = (path, now + _OFFER_SECONDS)
+    return f"studio/download/{token}"
+
+
+def offered(path: str) -> Path | None:
+    """The file behind ``download/<token>``, or None."""
+    folder, _, token = path.partition("/")
+    file, until = _offers.get(token, (None, 0.0))
+    return file if folder == "download" and file and until > time.time() and file.is_file() else None
 
 
 def head(tabs: list[str], methods: dict[str, str]) -> str:
@@ -95,6 +124,10 @@ class Page:
         elif found := file_of(path[len(PREFIX):]):
             headers = {"Cache-Control": "public, max-age=31536000, immutable"} if scope["query_string"] else {}
             await FileResponse(found, headers=headers)(scope, receive, send)
+        elif found := offered(path[len(PREFIX):]):
+            await FileResponse(found, filename=found.name, media_type="application/octet-stream",
+                               headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})(
+                                   scope, receive, send)
         else:
             await PlainTextResponse("Not found", 404)(scope, receive, send)
 

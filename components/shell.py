@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from components import chat_rpc, rpc
+from components import chat_rpc, data_rpc, rpc
 from components.ids import eid
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -31,7 +31,8 @@ class Shell:
         self.demo, self.tabs = demo, list(tabs)
         names = ", ".join(f"'open_{tab}', 'refresh_{tab}'" for tab in self.tabs)
         self._bus = gr.HTML("", html_template="<span></span>", js_on_load=_BUS % names, elem_id=eid("shell", "bus"),
-                            elem_classes=["st-bus"], server_functions=rpc.FUNCTIONS + chat_rpc.FUNCTIONS)
+                            elem_classes=["st-bus"],
+                            server_functions=rpc.FUNCTIONS + chat_rpc.FUNCTIONS + data_rpc.FUNCTIONS)
 
     def on_open(self, tab: str, fn: Callable[[dict], Any], inputs: Any = None, outputs: Any = None) -> Any:
         """Run ``fn(detail, *inputs)`` when another part of the page opens ``tab``."""

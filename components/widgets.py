@@ -30,8 +30,8 @@ def model_choices(owner: str | None) -> list[tuple[str, str]]:
 
 
 def dataset_choices(owner: str | None) -> list[tuple[str, str]]:
-    """(label, reference) of every dataset at hand, for a picker."""
-    return [(_line(data), data["ref"]) for data in api.datasets(owner)]
+    """(label, reference) of every dataset at hand, for a picker; what a pipeline left on its way is not offered."""
+    return [(_line(data), data["ref"]) for data in api.datasets(owner) if data.get("stage") != "step"]
 
 
 def _line(item: dict[str, Any]) -> str:

@@ -3,7 +3,18 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const KINDS = ["all", "model", "adapter", "dataset"];
+  const count = (rows) => (typeof rows === "number" ? rows : Object.values(rows).reduce((a, b) => a + b, 0));  // a version has several splits
   const group = (item) => ({ starter: "model", model: "model", adapter: "adapter" })[item.kind] || "dataset";
+
+  /** What something came from and what it became, as a tree. */
+  studio.lineageTree = ({ nodes, edges }, ref) => {
+    const label = Object.fromEntries(nodes.map((n) => [n.ref, n]));
+    const line = (n, role) => `<span class="st-tag">${esc(t(`item.${n?.kind || "model"}`))}</span> ${esc(n?.label || "?")}${role ? ` <small class="st-muted">${esc(role)}</small>` : ""}`;
+    const up = (at, seen) => edges.filter((e) => e.child === at && !seen.has(e.parent)).map((e) => `<li>${line(label[e.parent], e.role)}<ul>${up(e.parent, new Set([...seen, e.parent]))}</ul></li>`).join("");
+    const down = (at, seen) => edges.filter((e) => e.parent === at && !seen.has(e.child)).map((e) => `<li>${line(label[e.child], e.role)}<ul>${down(e.child, new Set([...seen, e.child]))}</ul></li>`).join("");
+    const parents = up(ref, new Set([ref])), children = down(ref, new Set([ref]));
+    return `<div class="st-tree">${parents ? `<b>${esc(t("item.from"))}</b><ul>${parents}</ul>` : ""}${children ? `<b>${esc(t("item.made_of"))}</b><ul>${children}</ul>` : ""}</div>`;
+  };
 
   class Library {
     constructor({ element, root }) {
@@ -26,7 +37,7 @@
 
     async load() {
       const found = await studio.call("library");
-      this.items = [...found.models.filter((m) => m.kind !== "checkpoint"), ...found.datasets];
+      this.items = [...found.models.filter((m) => m.kind !== "checkpoint"), ...found.datasets.filter((d) => d.stage !== "step")];
       this.draw();
     }
 
@@ -40,10 +51,10 @@
 
     card(i) {
       const kind = group(i), button = (act, key) => `<button type="button" class="st-btn st-small" data-act="${act}">${esc(t(key))}</button>`;
-      const facts = [kind === "dataset" && i.format, i.rows != null && t("library.rows", { n: studio.num(i.rows) }), i.size && studio.bytes(i.size), i.created && studio.ago(i.created)].filter(Boolean);
+      const facts = [kind === "dataset" && i.format, i.rows != null && t("library.rows", { n: count(i.rows).toLocaleString("en") }), i.size && studio.bytes(i.size), i.created && studio.ago(i.created)].filter(Boolean);
       return `<article class="st-card st-item st-item-${kind}" data-ref="${esc(i.ref)}"><header><span class="st-tag">${esc(t(`item.${i.kind}`))}</span><h2 title="${esc(i.label)}">${esc(i.label)}</h2></header>
         <p>${esc(i.detail || "")}</p><p class="st-muted st-facts">${facts.map(esc).join(" · ")}</p>
-        <footer>${kind === "dataset" ? button("use", "item.use") : button("chat", "action.chat") + button("train", "item.train")}
+        <footer>${kind === "dataset" ? button("use", "item.use") + (i.version ? button("data", "item.data") : "") : button("chat", "action.chat") + button("train", "item.train")}
         <button type="button" class="st-btn st-small" data-act="more" aria-label="${esc(t("item.more", { name: i.label }))}">⋯</button></footer></article>`;
     }
 
@@ -54,6 +65,7 @@
       if (act === "chat") return studio.open("chat", { models: [item.ref] });
       if (act === "train") return studio.startFrom(item.ref);
       if (act === "use") { studio.lives.finetune?.show(null); return studio.open("finetune", { values: { dataset: item.ref } }); }
+      if (act === "data") return studio.open("data", { ref: item.ref });
       if (act === "more") this.more(item);
     }
 
@@ -62,11 +74,11 @@
       const kind = group(item), own = !!item.id;
       let family = "";
       if (own) {
-        try { family = this.family(await studio.call("lineage", { id: item.id }), item.ref); } catch (error) { family = `<p>${esc(error.message)}</p>`; }
+        try { family = studio.lineageTree(await studio.call("lineage", { id: item.id }), item.ref); } catch (error) { family = `<p>${esc(error.message)}</p>`; }
       }
       const meta = Object.entries(item.meta || {}).filter(([, v]) => ["string", "number"].includes(typeof v));
       const acts = [kind !== "dataset" && ["chat", "action.chat"], kind !== "dataset" ? ["train", "item.train"] : ["use", "item.use"], own && kind === "adapter" && ["merge", "made.merge"],
-        own && kind !== "dataset" && ["push", "made.push"], own && kind !== "dataset" && ["card", "made.card"], item.run_id && ["run", "item.run"], ["copy", "item.copy"], own && ["rename", "action.rename"], own && ["delete", "action.delete"]].filter(Boolean);
+        own && kind !== "dataset" && ["push", "made.push"], item.version && ["data", "item.data"], own && kind !== "dataset" && ["card", "made.card"], item.run_id && ["run", "item.run"], ["copy", "item.copy"], own && ["rename", "action.rename"], own && ["delete", "action.delete"]].filter(Boolean);
       const done = studio.ask(item.label, `<p>${esc(item.detail || "")}</p><table class="st-table"><tbody><tr><th scope="row">${esc(t("item.ref"))}</th><td><code>${esc(item.ref)}</code></td></tr>${meta.map(([k, v]) => `<tr><th scope="row">${esc(k.replaceAll("_", " "))}</th><td>${esc(typeof v === "number" ? studio.num(v) : v)}</td></tr>`).join("")}</tbody></table>
         ${family ? `<h3>${esc(t("item.lineage"))}</h3>${family}` : ""}<div class="st-actions">${acts.map(([a, key]) => `<button type="button" class="st-btn st-small${a === "delete" ? " st-danger" : ""}" data-do="${a}">${esc(t(key))}</button>`).join("")}</div>`);
       const dialog = [...document.querySelectorAll("dialog.st-dialog")].at(-1);
@@ -78,6 +90,7 @@
         if (act === "chat") studio.open("chat", { models: [item.ref] });
         if (act === "train") studio.startFrom(item.ref);
         if (act === "use") studio.open("finetune", { values: { dataset: item.ref } });
+        if (act === "data") studio.open("data", { ref: item.ref });
         if (act === "merge") studio.merge(item.ref, item.label);
         if (act === "push") studio.push(item.ref, item.label);
         if (act === "run") studio.openRun(item.run_id);
@@ -86,15 +99,6 @@
         if (act === "delete") this.remove(item);
       });
       await done;
-    }
-
-    family({ nodes, edges }, ref) {
-      const label = Object.fromEntries(nodes.map((n) => [n.ref, n]));
-      const line = (n, role) => `<span class="st-tag">${esc(t(`item.${n?.kind || "model"}`))}</span> ${esc(n?.label || "?")}${role ? ` <small class="st-muted">${esc(role)}</small>` : ""}`;
-      const up = (at, seen) => edges.filter((e) => e.child === at && !seen.has(e.parent)).map((e) => `<li>${line(label[e.parent], e.role)}<ul>${up(e.parent, new Set([...seen, e.parent]))}</ul></li>`).join("");
-      const down = (at, seen) => edges.filter((e) => e.parent === at && !seen.has(e.child)).map((e) => `<li>${line(label[e.child], e.role)}<ul>${down(e.child, new Set([...seen, e.child]))}</ul></li>`).join("");
-      const parents = up(ref, new Set([ref])), children = down(ref, new Set([ref]));
-      return `<div class="st-tree">${parents ? `<b>${esc(t("item.from"))}</b><ul>${parents}</ul>` : ""}${children ? `<b>${esc(t("item.made_of"))}</b><ul>${children}</ul>` : ""}</div>`;
     }
 
     async rename(item) {

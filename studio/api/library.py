@@ -64,7 +64,8 @@ def datasets(owner: str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         ``{ref, label, kind, detail, format, rows, id, created, size}`` each; ``kind`` is ``shipped``, ``library`` or
-        ``upload``; unknown ones are ``None``.
+        ``upload``; unknown ones are ``None``. Those made here also have ``version``, ``stage`` (``step`` for what a
+        pipeline left on its way) and ``rows`` by split.
     """
     from studio.library import artifacts, refs
 
@@ -74,7 +75,8 @@ def datasets(owner: str | None = None) -> list[dict[str, Any]]:
     for row in artifacts.listed(("dataset",), scope(owner)):
         found.append({"ref": row["ref"], "label": row["name"], "kind": "library", "detail": row["meta"].get("summary", ""),
                       "format": row["meta"].get("format"), "rows": row["meta"].get("rows"), "id": row["id"],
-                      "created": row["created"], "size": row["size"]})
+                      "created": row["created"], "size": row["size"], "run_id": row["run_id"],
+                      "version": bool(row["meta"].get("version")), "stage": row["meta"].get("stage", "final")})
     folder = uploads(scope(owner))
     files = [p for p in (folder.iterdir() if folder.is_dir() else ()) if p.is_file() and not p.name.startswith(".")]
     for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True):

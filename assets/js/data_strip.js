@@ -1,0 +1,123 @@
+/* The pipeline of a dataset, one card a step: what went in, what came out and why. Steps are looked at, changed, removed, added. */
+(() => {
+  "use strict";
+  const studio = window.studio, esc = studio.esc, t = studio.t;
+  const { icons, num } = studio.dataParts;
+  const REASONS = 2;
+
+  class Strip {
+    constructor(frame, place) {
+      Object.assign(this, { frame, place });
+      place.addEventListener("click", (event) => this.click(event));
+    }
+
+    draw(head, open) {
+      this.head = head;
+      this.open = open;
+      const steps = head.pipeline || [], left = this.place.querySelector("ol")?.scrollLeft;
+      const at = this.at();
+      this.place.innerHTML = `<ol class="dt-steps" aria-label="${esc(t("data.pipeline"))}">${steps.map((entry, i) => this.card(entry, i, i === at)).join("")}
+        <li class="dt-add"><button type="button" class="st-btn st-small" data-act="add" id="data-add-step">${icons.plus}${esc(t("data.step.add"))}</button></li></ol>`;
+      const list = this.place.querySelector("ol");
+      if (left != null && this.drawn === head.ref) list.scrollLeft = left; else list.scrollLeft = list.scrollWidth;
+      this.drawn = head.ref;
+    }
+
+    /** Number of the step whose version is shown. */
+    at() {
+      const steps = this.head.pipeline || [], found = steps.findIndex((s) => s.ref === this.open.ref);
+      return found < 0 ? steps.length - 1 : found;
+    }
+
+    card(entry, i, now) {
+      const { rows_in, rows_out, dropped, changed, reasons = [] } = entry, share = rows_in ? Math.min(1, rows_out / rows_in) : 1;
+      const title = entry.title || studio.dataParts.titleOf(this.frame.state.steps, entry.step?.method);
+      const seen = Boolean(entry.ref), drops = dropped && seen;
+      const why = reasons.slice(0, REASONS).map((r) => `${num(r.count)} ${r.message}`);
+      const rest = reasons.length - REASONS;
+      return `<li class="dt-step${now ? " dt-now" : ""}" data-step="${i}"><button type="button" class="dt-step-open" data-act="look" ${seen ? "" : "disabled"} ${now ? 'aria-current="step"' : ""} title="${esc(seen ? t("data.step.look") : t("data.step.gone"))}">
+        <b><i>${i + 1}</i>${esc(title)}</b><span class="dt-counts">${i || rows_in !== rows_out ? `${num(rows_in)} → ` : ""}${num(rows_out)}</span>
+        <span class="dt-share" aria-hidden="true"><i style="width:${(share * 100).toFixed(1)}%"></i></span></button>
+        <p class="dt-why" title="${esc(reasons.map((r) => `${num(r.count)} ${r.message}`).join("\n"))}">${why.map(esc).join(", ")}${rest > 0 ? ` ${esc(t("data.step.more_reasons", { n: rest }))}` : ""}${!why.length && changed ? esc(t("data.step.changed", { n: num(changed) })) : ""}${!why.length && !changed ? esc(t(dropped ? "data.step.dropped.n" : "data.step.no_change", { n: num(dropped) })) : ""}</p>
+        <footer>${drops ? `<button type="button" class="st-link" data-act="dropped">${esc(t("data.step.dropped", { n: num(dropped) }))}</button>` : ""}
+        <span class="dt-step-acts"><button type="button" class="st-icon" data-act="edit" aria-label="${esc(t("data.step.edit", { title }))}" title="${esc(t("data.step.edit", { title }))}">${icons.edit}</button>
+        ${i ? `<button type="button" class="st-icon" data-act="remove" aria-label="${esc(t("data.step.remove", { title }))}" title="${esc(t("data.step.remove", { title }))}">${icons.cross}</button>` : ""}</span></footer></li>`;
+    }
+
+    click(event) {
+      const act = event.target.closest("[data-act]")?.dataset.act, i = Number(event.target.closest("[data-step]")?.dataset.step);
+      if (!act) return;
+      if (act === "add") return this.frame.addStep();
+      const entry = this.head.pipeline[i];
+      if (act === "look") return this.frame.look(entry.ref);
+      if (act === "dropped") return this.frame.look(entry.ref, "dropped");
+      if (act === "edit") return this.edit(i);
+      if (act === "remove") return this.remove(i);
+    }
+
+    /** The recipe that makes steps `from` … of this pipeline again, with some put in another's place. */
+    recipe(from, steps) {
+      let start = from;  // the nearest stage before whose rows are still there
+      while (start > 0 && !this.head.pipeline[start - 1].ref) start--;
+      const made = [...this.head.pipeline.slice(start, from).map((e) => e.step), ...steps];
+      const values = made.length === 1 ? { kind: "data", ...made[0] } : { kind: "data", method: "pipeline", steps: made };
+      if (start) values.dataset = this.head.pipeline[start - 1].ref;
+      return { ...values, name: this.head.name.slice(0, 80) };
+    }
+
+    edit(i) {
+      const entry = this.head.pipeline[i], step = this.frame.state.steps.find((s) => s.name === entry.step.method);
+      if (!step) return studio.toast(t("data.step.unknown", { name: entry.step.method }), "bad");
+      const { method, ...values } = entry.step, later = this.head.pipeline.slice(i + 1).map((e) => e.step);
+      studio.stepDialog({
+        step, values, context: this.frame.context(), reads: i ? t("data.step.output", { n: i }) : "", tries: false,
+        action: later.length ? t("data.step.rerun", { n: later.length + 1 }) : t("data.step.run_again"),
+        wrap: (filled) => { const { name, dataset, ...rest } = filled; return this.recipe(i, [{ method, ...rest }, ...later]); },
+        run: (recipe) => this.frame.submit(recipe),
+      });
+    }
+
+    async remove(i) {
+      const entry = this.head.pipeline[i], later = this.head.pipeline.slice(i + 1).map((e) => e.step), before = this.head.pipeline[i - 1];
+      const body = later.length ? t("data.step.remove.rerun", { n: later.length }) : t("data.step.remove.last");
+      if (!await studio.ask(t("data.step.remove", { title: entry.title }), `<p>${esc(body)}</p>`, t("data.step.remove.do"))) return;
+      if (!later.length && before.ref) return this.frame.openVersion(before.ref);
+      try { await this.frame.submit(later.length ? this.recipe(i, later) : this.recipe(i - 1, [before.step])); } catch (error) { studio.failed(error); }
+    }
+
+    /** The whole pipeline as YAML. */
+    async yaml() {
+      try {
+        const found = await studio.call("data_pipeline", { ref: this.head.ref });
+        const made = studio.dataDialog(t("data.yaml"), `<form method="dialog"><h2>${esc(t("data.yaml"))}</h2><div class="st-dialog-body"><p class="st-muted">${esc(t("data.yaml.help"))}</p><pre class="st-code" tabindex="0">${esc(found.yaml)}</pre></div>
+          <footer><button type="button" class="st-btn" data-copy>${esc(t("action.copy"))}</button><button type="button" class="st-btn st-primary" data-cancel>${esc(t("action.close"))}</button></footer></form>`);
+        made.querySelector("[data-copy]").onclick = (event) => studio.copy(found.yaml, event.target);
+      } catch (error) { studio.failed(error); }
+    }
+
+    async save() {
+      const answer = await studio.ask(t("data.save"), `<p class="st-muted">${esc(t("data.save.help"))}</p><label class="st-line">${esc(t("item.name"))}<input name="name" required maxlength="60" value="${esc(this.head.name.slice(0, 60))}" autofocus></label>`, t("data.save.do"));
+      if (!answer) return;
+      try {
+        await studio.call("data_save_pipeline", { ref: this.head.ref, name: answer.name });
+        this.frame.state.pipelines = await studio.call("data_pipelines");
+        studio.toast(t("data.saved", { name: answer.name }), "good");
+      } catch (error) { studio.failed(error); }
+    }
+
+    /** The same steps on other rows. */
+    async runOn(values = null, name = "") {
+      let steps = values?.steps;
+      try { steps ??= (await studio.call("data_pipeline", { ref: this.head.ref })).values.steps; } catch (error) { return studio.failed(error); }
+      const known = this.frame.state.steps, rest = steps.filter((s, i) => i || !known.find((k) => k.name === s.method)?.starts);
+      if (!rest.length) return studio.toast(t("data.run_on.nothing"), "info", t("data.run_on.nothing.hint"));
+      const choices = this.frame.state.datasets.filter((d) => d.stage !== "step" && d.ref !== this.head?.ref);
+      const answer = await studio.ask(t("data.run_on"), `<p class="st-muted">${esc(rest.map((s) => studio.dataParts.titleOf(known, s.method)).join(" → "))}</p>
+        <label class="st-line">${esc(t("data.run_on.dataset"))}<input name="dataset" list="dt-run-on" required autofocus placeholder="${esc(t("data.bring.address.example"))}"><datalist id="dt-run-on">${choices.map((d) => `<option value="${esc(d.ref)}">${esc(d.label)}</option>`).join("")}</datalist></label>
+        <label class="st-line">${esc(t("item.name"))}<input name="name" maxlength="80" value="${esc(name)}"></label>`, t("data.run_on.do"));
+      if (answer) try { await this.frame.submit({ kind: "data", method: "pipeline", dataset: answer.dataset, name: answer.name, steps: rest }); } catch (error) { studio.failed(error); }
+    }
+  }
+
+  studio.DataStrip = Strip;
+})();
