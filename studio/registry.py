@@ -79,6 +79,7 @@ def _families() -> dict[str, Registry]:
     data = Registry("data", "Dataset", "a dataset")
     data.add("pipeline", "studio.datasets.pipeline:Pipeline")
     data.add("import", "studio.datasets.steps.bring_in:BringIn")
+    data.add("statistics", "studio.datasets.steps.statistics:Statistics")
 
     merge = Registry("merge", "Merge", "a merged model")
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
