@@ -2,7 +2,8 @@
 
 Canonical shapes (the ones TRL reads):
 ``{"messages": [{role, content, ...}], "tools"?}`` · ``{"prompt", "completion"}`` · ``{"text"}`` ·
-``{"prompt", "chosen", "rejected"}`` · ``{"prompt", "completion", "label", "contexts"?, "comment"?, "tags"?}``.
+``{"prompt", "chosen", "rejected", "margin"?}`` · ``{"prompt", "completion", "label", "contexts"?, "comment"?, "tags"?}``.
+Messages of the assistant keep reasoning apart in ``reasoning_content``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from studio.datasets import dialects, thinking, verdicts
 from studio.datasets.cells import as_text, parsed
-from studio.datasets.roles import Detected, mark
+from studio.datasets.roles import Detected, extras_of, mark
 
 Row = dict[str, Any]
 
@@ -24,7 +26,7 @@ REJECTS = {
     "assistant_first": "the assistant speaks first and nobody asks after that",
     "tool_order": "a tool answers that was not called",
     "bad_tool_call": "a tool call is not readable", "same_pair": "the better and the worse answer are the same",
-    "no_pair": "the better or the worse answer is missing", "no_mark": "the mark says neither good nor bad",
+    "no_pair": "the better or the worse answer is missing", "tie": "no answer is better than the other", "no_mark": "the mark says neither good nor bad",
     "empty_text": "the text is empty", "rated_bad": "the answer is marked bad",
 }
 MENDS = {
@@ -33,11 +35,14 @@ MENDS = {
     "unanswered_end": "the last messages have no answer: left out",
     "number": "a number stood in place of a text: written out",
 }
-_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "bot": "assistant",
-          "chatgpt": "assistant", "model": "assistant", "ai": "assistant", "chatbot": "assistant", "system": "system",
-          "developer": "system", "tool": "tool", "function": "tool", "observation": "tool",
-          "function_response": "tool",
-          "tool_response": "tool", "ipython": "tool", "function_call": "call", "tool_call": "call"}
+_NAMES = {"user": "user human customer client visitor questioner person",
+          "assistant": "assistant gpt bot chatgpt model ai chatbot agent assistant_message claude gemini llm bing bard gpt4 "
+                       "gpt_4 gpt_3.5 gpt3.5 answerer",
+          "system": "system developer",
+          "tool": "tool function observation function_response tool_response ipython function_output tool_result "
+                  "tool_results environment",
+          "call": "function_call tool_call"}
+_ROLES = {word: role for role, words in _NAMES.items() for word in words.split()}
 _HH = ("\n\nHuman:", "\n\nAssistant:")
 
 
@@ -95,6 +100,8 @@ def _optional(value: Any) -> str:
 
 def _messages(row: Row, detected: Detected, mended: list[str]) -> Row:
     value = parsed(_cell(row, detected, "conversations" if "conversations" in detected.roles else "messages"))
+    if dialects.is_tree(value):
+        value = dialects.branch(value)
     made = {"messages": conversation(value, mended, _optional(_cell(row, detected, "system")))}
     tools = _tools(_cell(row, detected, "tools"))
     return made | {"tools": tools} if tools else made
@@ -110,7 +117,9 @@ def conversation(value: Any, mended: list[str], system: str = "") -> list[Row]:
         value = [value]
     if not isinstance(value, list) or not value:
         raise _Bad("no_messages")
-    if all(isinstance(item, str) for item in value):
+    if dialects.is_pairs(value):
+        value = dialects.unpaired(value)
+    elif all(isinstance(item, str) for item in value):
         value = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(value)]
     turns = [_turn(item, i, mended) for i, item in enumerate(value, 1)]
     if system and turns[0]["role"] != "system":
@@ -124,11 +133,11 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
     """One message with a known role and text content."""
     if not isinstance(item, dict):
         raise _Bad("not_text", f"message {number}")
-    word = next((item[k] for k in ("role", "from", "speaker", "user") if isinstance(item.get(k), str)), None)
-    role = _ROLES.get(str(word).strip().lower())
+    word = next((item[k] for k in ("role", "from", "speaker", "user", "author") if isinstance(item.get(k), str)), None)
+    role = _ROLES.get(str(word).strip().lower().replace("-", "_").replace(" ", "_"))
     if role is None:
         raise _Bad("unknown_role", str(word)[:40])
-    content = next((item[k] for k in ("content", "value", "text", "message") if k in item), None)
+    content = next((item[k] for k in ("content", "value", "text", "message", "utterance") if k in item), None)
     if role == "call":
         return {"role": "assistant", "content": "", "tool_calls": _calls(content)}
     made: Row = {"role": role}
@@ -144,6 +153,15 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
     text = as_text(content)
     if text is None and content in ([], {}):
         text = ""
+    reasoning = ""
+    if role == "assistant":
+        reasoning, text = thinking.of_message(item, text)
+        if text and "tool_calls" not in made:
+            written, rest = dialects.calls_in(text)
+            if written:
+                made["tool_calls"], text = _calls(written), rest
+    elif role == "tool" and text:
+        text = dialects.response_in(text)
     if text is None:
         raise _Bad("not_text", f"message {number}")
     if isinstance(content, (int, float)):
@@ -151,7 +169,9 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
     if role == "assistant" and not text.strip() and "tool_calls" not in made:
         raise _Bad("empty_answer", f"message {number}")
     made["content"] = text
-    for key in ("name", "tool_call_id", "reasoning_content", "thinking"):
+    if reasoning:
+        made["reasoning_content"] = reasoning
+    for key in ("name", "tool_call_id"):
         if isinstance(item.get(key), str) and item[key]:
             made[key] = item[key]
     return {"role": made.pop("role"), "content": made.pop("content")} | made
@@ -211,7 +231,9 @@ def _ordered(turns: list[Row], mended: list[str]) -> list[Row]:
         if before and turn["role"] == before["role"] and turn["role"] != "tool":
             if "tool_calls" in before or "tool_calls" in turn:
                 raise _Bad("tool_order")
-            out[-1] = before | {"content": f"{before['content']}\n\n{turn['content']}"}
+            thoughts = [m["reasoning_content"] for m in (before, turn) if "reasoning_content" in m]
+            out[-1] = before | {"content": f"{before['content']}\n\n{turn['content']}"} | (
+                {"reasoning_content": "\n\n".join(thoughts)} if thoughts else {})
             mended.append("user_twice")
         else:
             out.append(turn)
@@ -230,7 +252,14 @@ def _alpaca(row: Row, detected: Detected, mended: list[str]) -> Row:
     for pair in _pairs(_cell(row, detected, "history")):
         turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     turns.append({"role": "user", "content": f"{task}\n\n{extra}" if extra else task})
-    return {"messages": [*turns, {"role": "assistant", "content": answer}]}
+    return {"messages": [*turns, _thoughtful(answer, _cell(row, detected, "reasoning"))]}
+
+
+def _thoughtful(answer: str, thought: Any = None) -> Row:
+    """The message of an answer, with the reasoning of its column or of its own text apart."""
+    beside = as_text(thought[0] if isinstance(thought, list) and thought else thought) or ""
+    reasoning, text = (beside.strip(), answer) if beside.strip() else thinking.apart(answer)
+    return {"role": "assistant", "content": text} | ({"reasoning_content": reasoning} if reasoning else {})
 
 
 def _pairs(value: Any) -> list[tuple[str, str]]:
@@ -243,12 +272,18 @@ def _pairs(value: Any) -> list[tuple[str, str]]:
 
 def _answer(row: Row, detected: Detected, role: str, mended: list[str]) -> str:
     value = _cell(row, detected, role)
+    if isinstance(value, dict) and isinstance(value.get("text"), list) and value["text"]:
+        value = value["text"][0]  # the answers of SQuAD and its like
     return _string(value, "missing_answer" if value is None else "empty_answer", mended)
 
 
 def _prompt_completion(row: Row, detected: Detected, mended: list[str]) -> Row:
     prompt, answer = parsed_turns(_cell(row, detected, "prompt")), parsed_turns(_cell(row, detected, "completion"))
-    system = _optional(_cell(row, detected, "system"))
+    system, tools = _optional(_cell(row, detected, "system")), _tools(_cell(row, detected, "tools"))
+    if tools and (calls := _call_list(_cell(row, detected, "completion"))):
+        turns = [*_as_turns(prompt, "user", "empty_prompt", mended),
+                 {"role": "assistant", "content": "", "tool_calls": _calls(calls)}]
+        return {"messages": conversation(turns, mended, system), "tools": tools}
     if isinstance(prompt, list) or isinstance(answer, list) or system:
         whole = conversation(_as_turns(prompt, "user", "empty_prompt", mended)
                              + _as_turns(answer, "assistant", "missing_answer", mended), mended, system)
@@ -256,8 +291,28 @@ def _prompt_completion(row: Row, detected: Detected, mended: list[str]) -> Row:
             return {"messages": whole}
         cut = len(whole) - max(1, len(answer) if isinstance(answer, list) else 1)
         return {"prompt": whole[:max(1, cut)], "completion": whole[max(1, cut):]}
-    return {"prompt": _string(prompt, "empty_prompt", mended),
-            "completion": _answer(row, detected, "completion", mended)}
+    asked = _string(prompt, "empty_prompt", mended)
+    return _with_reasoning({"prompt": asked, "completion": _answer(row, detected, "completion", mended)},
+                           _cell(row, detected, "reasoning"))
+
+
+def _with_reasoning(made: Row, thought: Any = None) -> Row:
+    """A question and its answer as messages where there is reasoning to keep apart; as texts where there is none."""
+    answer = _thoughtful(made["completion"], thought)
+    if "reasoning_content" not in answer:
+        return made
+    return made | {"prompt": [{"role": "user", "content": made["prompt"]}], "completion": [answer]}
+
+
+def _call_list(value: Any) -> list[Any]:
+    """A cell that is a list of tool calls and nothing else."""
+    value = parsed(value)
+    value = [value] if isinstance(value, dict) else value
+    if not isinstance(value, list):
+        return []
+    named = all(isinstance(call, dict) and isinstance(call.get("function", call), dict)
+                and isinstance(call.get("function", call).get("name"), str) for call in value)
+    return value if named else []
 
 
 def parsed_turns(value: Any) -> Any:
@@ -280,7 +335,8 @@ def _text(row: Row, detected: Detected, mended: list[str]) -> Row:
 
 def _preference(row: Row, detected: Detected, mended: list[str]) -> Row:
     """Pairs with the prompt apart, as text or as messages. Without a prompt column it is what both begin with."""
-    sides = [parsed_turns(_cell(row, detected, side)) for side in ("chosen", "rejected")]
+    better, worse, margin = _sides(row, detected)
+    sides = [parsed_turns(side) for side in (better, worse)]
     if any(side in (None, "", [], {}) for side in sides):
         raise _Bad("no_pair")
     asked = parsed_turns(_cell(row, detected, "prompt"))
@@ -296,6 +352,9 @@ def _preference(row: Row, detected: Detected, mended: list[str]) -> Row:
             asked, better, worse = better[:shared].rstrip(), better[shared:], worse[shared:]
         made: Row = {"prompt": _string(asked, "empty_prompt", mended), "chosen": _string(better, "no_pair", mended),
                      "rejected": _string(worse, "no_pair", mended)}
+        answers = [_thoughtful(made["chosen"]), _thoughtful(made["rejected"])]
+        if any("reasoning_content" in answer for answer in answers):
+            made = {"prompt": [{"role": "user", "content": made["prompt"]}], "chosen": answers[:1], "rejected": answers[1:]}
     else:
         before = _as_turns(asked, "user", "empty_prompt", mended) if asked not in (None, "", []) else []
         full = []
@@ -311,7 +370,40 @@ def _preference(row: Row, detected: Detected, mended: list[str]) -> Row:
         made = {"prompt": full[0][:shared], "chosen": full[0][shared:], "rejected": full[1][shared:]}
     if made["chosen"] == made["rejected"]:
         raise _Bad("same_pair")
-    return made
+    return made | {"margin": margin} if margin is not None else made
+
+
+def _sides(row: Row, detected: Detected) -> tuple[Any, Any, float | None]:
+    """(better, worse, how much better) of a pair, however it is written.
+
+    Raises:
+        _Bad: a tie, or no pair.
+    """
+    def score(role: str) -> float | None:
+        return verdicts.number(_cell(row, detected, role))
+
+    if "answers" in detected.roles:
+        found = verdicts.extremes(_cell(row, detected, "answers"), _cell(row, detected, "scores"))
+        if found is None:
+            raise _Bad("tie" if verdicts.answers_in(_cell(row, detected, "answers")) else "no_pair")
+        return found
+    if "answer_a" in detected.roles and "chosen" not in detected.roles:
+        first, second = _cell(row, detected, "answer_a"), _cell(row, detected, "answer_b")
+        gap = None
+        if "winner" in detected.roles:
+            wins = verdicts.first_wins(_cell(row, detected, "winner"), detected.verdict)
+        else:
+            one, two = score("score_a"), score("score_b")
+            wins = None if one is None or two is None or one == two else one > two
+            gap = abs(one - two) if wins is not None else None
+        if wins is None:
+            raise _Bad("tie")
+        return (first, second, gap) if wins else (second, first, gap)
+    better, worse = score("score_chosen"), score("score_rejected")
+    margin = score("margin") if "margin" in detected.roles else None
+    if margin is None and better is not None and worse is not None:
+        margin = better - worse
+    return _cell(row, detected, "chosen"), _cell(row, detected, "rejected"), margin
 
 
 def _shared(a: str, b: str) -> int:
@@ -349,15 +441,13 @@ def _rated(row: Row, detected: Detected, mended: list[str]) -> Row:
                                  _optional(_cell(row, detected, "system")))
             made = {"prompt": turns[:-1], "completion": turns[-1:], "label": good}
         else:
-            made = {"prompt": _string(asked, "empty_prompt", mended),
-                    "completion": _answer(row, detected, "completion", mended),
-                    "label": good}
+            made = _with_reasoning({"prompt": _string(asked, "empty_prompt", mended),
+                                    "completion": _answer(row, detected, "completion", mended), "label": good})
         if contexts:
             made["contexts"] = contexts
     if comment := _optional(_cell(row, detected, "comment")):
         made["comment"] = comment
-    tags = {tag: row[tag] for tag in detected.tags if isinstance(row.get(tag), (str, int, float, bool))
-            and row[tag] != ""}
+    tags = extras_of(row, detected.tags)
     return made | {"tags": tags} if tags else made
 
 
@@ -366,7 +456,7 @@ def _contexts(value: Any) -> list[str]:
     texts = []
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict):
-            item = next((item[k] for k in ("text", "content", "page_content", "passage")
+            item = next((item[k] for k in ("text", "content", "page_content", "passage", "chunk", "snippet", "body", "document")
                          if isinstance(item.get(k), str)), None)
         if text := _optional(item):
             texts.append(text)

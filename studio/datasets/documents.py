@@ -223,7 +223,8 @@ def outline(html: str) -> str:
     reader = _Outline()
     reader.feed(html)
     reader.close()
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(line.strip() for line in "".join(reader.parts).split("\n"))).strip()
+    lines = (re.sub(r" {2,}", " ", line).strip() for line in "".join(reader.parts).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 class _Outline(HTMLParser):

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from studio.datasets.cells import compact
 from studio.datasets.convert import REJECTS, Reject, for_sft, normalise
 from studio.datasets.export import export_rows
-from studio.datasets.readers import open_rows
-from studio.datasets.roles import FORMATS, ROLES, Detected, detect
+from studio.datasets.readers import open_folder, open_rows
+from studio.datasets.roles import FORMATS, ROLES, Detected, detect, unfolded
 from studio.datasets.rows import BAD, EXAMPLES
 from studio.errors import StudioError
 
@@ -38,6 +38,7 @@ class Rows:
     Attributes:
         detected: Format and roles, with the evidence.
         total: Rows read, kept: rows given, in the newest iteration.
+        raw: The row as it was read, of the one given last.
         rejects: reason -> {"count", "message", "examples"} of rows left out; at most five examples each.
         mended: code -> rows put right on the way.
         duplicates: Rows given whose content had been given before; they are kept.
@@ -48,6 +49,7 @@ class Rows:
         self.source, self.detected, self.purpose = source, detected, purpose
         self.notes: list[str] = []
         self.on_reject: Callable[[Row, str, str], None] | None = None  # is told of each row that is left out
+        self.remembers = True  # counts duplicates
         if purpose == "sft" and detected.format == "preference":
             self.notes.append("Preference pairs: the chosen answers are learned, the rejected ones are not used.")
         if purpose == "sft" and detected.format == "rated":
@@ -58,14 +60,15 @@ class Rows:
 
     def _reset(self) -> None:
         self.total = self.kept = self.duplicates = 0
+        self.raw: Row = {}
         self.rejects: dict[str, dict[str, Any]] = {}
         self.mended: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Row]:
         self._reset()
         seen: set[bytes] = set()
-        for number, row in enumerate(self.source, 1):
-            self.total = number
+        for number, row in enumerate(self._each(), 1):
+            self.total, self.raw = number, row
             codes: list[str] = []
             made = normalise(row, self.detected, codes)
             if self.purpose == "sft" and not isinstance(made, Reject):
@@ -77,7 +80,7 @@ class Rows:
                     self.on_reject(row, made.reason, where)
                 continue
             self.mended.update(set(codes))
-            if len(seen) < MAX_HASHES:
+            if self.remembers and len(seen) < MAX_HASHES:
                 key = content_hash(made)
                 self.duplicates += key in seen
                 seen.add(key)
@@ -88,6 +91,11 @@ class Rows:
             self.total += count
         if not self.kept:
             raise self._nothing_left()
+
+    def _each(self) -> Iterator[Row]:
+        if not self.detected.unfold:
+            return iter(self.source)
+        return (one for row in self.source for one in unfolded(row, self.detected.unfold))
 
     def _reject(self, code: str, message: str, *examples: str, count: int = 1) -> None:
         entry = self.rejects.setdefault(code, {"count": 0, "message": message, "examples": []})
@@ -123,10 +131,20 @@ def open_source(ref: str | Path) -> tuple[Any, str]:
 
         return HubReader(str(found.hub_id), found.revision, part), found.label
     if found.path.is_dir():
-        from studio.datasets.version import VersionReader
+        from studio.datasets.version import META, VersionReader
 
+        if not (found.path / META).exists() and found.meta.get("version") is None and _may_be_read(found.path):
+            return open_folder(found.path), found.label
         return VersionReader(found.path, part), found.label
     return open_rows(found.path), found.label
+
+
+def _may_be_read(folder: Path) -> bool:
+    """On a shared studio only a folder of uploads is: the workspace itself holds other people's things."""
+    from studio import settings
+
+    uploads = settings.home() / "uploads"
+    return not settings.on_space() or (folder.resolve() != uploads and folder.resolve().is_relative_to(uploads))
 
 
 def load_rows(ref: str | Path, columns: dict[str, str] | None = None, format: str = "auto",
@@ -147,7 +165,13 @@ def load_rows(ref: str | Path, columns: dict[str, str] | None = None, format: st
     if purpose not in ("sft", "as_is"):
         raise ValueError(f"purpose is sft or as_is, not {purpose!r}")
     source, _ = open_source(ref)
-    sample = list(islice(iter(source), SAMPLE))
+    return rows_of(source, columns, format, purpose)
+
+
+def rows_of(source: Any, columns: dict[str, str] | None = None, format: str = "auto", purpose: str = "sft") -> Rows:
+    """As :func:`load_rows`, of an open reader."""
+    known = hasattr(source, "detected")
+    sample = [] if known else list(islice(iter(source), SAMPLE))
     return Rows(source, detected_of(source, sample, columns, format), purpose)
 
 

@@ -22,6 +22,7 @@ from studio.datasets.json_array import JsonReader
 from studio.datasets.packed import File, Member
 from studio.datasets.rows import EXAMPLES, Reader, Row, as_row, loads
 from studio.datasets.sniff import MAX_ROW, refuse
+from studio.errors import StudioError
 
 _MEMBER = re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?')
 
@@ -117,19 +118,27 @@ class ManyReader(Reader):
 
     def _read(self) -> Iterator[Row]:
         self._done = self._mended = 0
+        first: StudioError | None = None
         for file in self.files:
-            reader = open_rows(file)
             begun = self._done
-            for row in reader:
-                self._done = begun + min(reader.consumed, packed.size_of(file))
-                yield row
+            try:
+                reader = open_rows(file)
+                for row in reader:
+                    self._done = begun + min(reader.consumed, packed.size_of(file))
+                    yield row
+            except StudioError as err:  # one bad file does not spoil the others
+                first = first or err
+                self._bad("unreadable", f"{file.name}: {err.message}")
+            else:
+                self._mended += reader.mended
+                self._encoding = reader.encoding or self._encoding
+                for code, count in reader.bad.items():
+                    self.bad[code] += count
+                    places = [f"{file.name}, {place}" for place in reader.examples[code]]
+                    self.examples[code] = (self.examples.get(code, []) + places)[:EXAMPLES]
             self._done = begun + packed.size_of(file)
-            self._mended += reader.mended
-            self._encoding = reader.encoding or self._encoding
-            for code, count in reader.bad.items():
-                self.bad[code] += count
-                places = [f"{file.name}, {place}" for place in reader.examples[code]]
-                self.examples[code] = (self.examples.get(code, []) + places)[:EXAMPLES]
+        if first and not self.rows:
+            raise first
 
 
 def _json_reader(path: File, text: sniff.Text, begin: str) -> Reader:

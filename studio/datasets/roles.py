@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from studio.datasets import dialects, thinking, verdicts
 from studio.datasets.cells import parsed
 from studio.datasets.rows import names_of
 from studio.errors import StudioError
@@ -20,23 +21,36 @@ FORMATS = {
 }
 # Role -> must be there. In this order they are asked for in a column form.
 ROLES: dict[str, dict[str, bool]] = {
-    "preference": {"prompt": False, "chosen": True, "rejected": True, "system": False, "input": False, "tools": False},
+    "preference": {"prompt": False, "chosen": True, "rejected": True, "system": False, "input": False, "tools": False,
+                   "margin": False, "score_chosen": False, "score_rejected": False, "answer_a": False, "answer_b": False,
+                   "winner": False, "score_a": False, "score_b": False, "answers": False, "scores": False},
     "rated": {"prompt": False, "completion": False, "label": True, "messages": False, "contexts": False,
               "comment": False,
               "system": False},
     "messages": {"messages": True, "system": False, "tools": False},
     "sharegpt": {"conversations": True, "system": False, "tools": False},
-    "alpaca": {"instruction": True, "output": True, "input": False, "system": False, "history": False},
-    "prompt_completion": {"prompt": True, "completion": True, "system": False},
+    "alpaca": {"instruction": True, "output": True, "input": False, "system": False, "history": False, "reasoning": False},
+    "prompt_completion": {"prompt": True, "completion": True, "system": False, "reasoning": False, "tools": False},
     "text": {"text": True},
 }
-_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "human", "q", "problem", "user_input",
-            "request",
-            "user_message", "user_prompt", "source")
-_ANSWERS = ("completion", "answer", "response", "output", "assistant", "model_answer", "model_output", "generation",
-            "reply",
-            "bot", "gpt", "a", "solution", "target", "assistant_response", "model_response")
-_CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "data")
+OTHER_ROLES = ("answer_a", "answer_b", "winner", "score_a", "score_b", "answers", "scores")  # never by their names alone
+# Ways to write a pair that is not called chosen and rejected: two answers with a verdict or scores, or a list of answers
+OTHER_PAIRS = ({"answer_a", "answer_b", "winner"}, {"answer_a", "answer_b", "score_a", "score_b"}, {"answers"})
+_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "human", "q", "problem", "user_input", "request",
+            "user_message", "user_prompt", "user_question", "user_query", "source", "post", "problem_statement")
+_ANSWERS = ("completion", "answer", "response", "output", "assistant", "model_answer", "model_output", "generation", "reply",
+            "bot", "gpt", "a", "solution", "target", "assistant_response", "model_response", "bot_answer", "bot_response",
+            "ai_response", "ai_answer", "assistant_answer", "assistant_message", "llm_response", "llm_answer", "generated_answer",
+            "system_answer", "expected_output", "best_answer", "answers")
+_CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "data", "items",
+          "mapping", "dialogs", "chat_history", "trajectory")
+
+
+def _sided(words: str, ends: str) -> tuple[str, ...]:
+    return tuple(f"{word}{joint}{end}" for end in ends for word in words.split() for joint in ("_", ""))
+
+
+_SIDES = "answer response output completion conversation human_ref candidate model_output generation"
 ALIASES: dict[str, tuple[str, ...]] = {
     "prompt": _PROMPTS, "completion": _ANSWERS, "output": ("output", "response", "answer", "completion", "target"),
     "instruction": ("instruction", "instructions", "task"), "input": ("input", "context"),
@@ -44,19 +58,36 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tools": ("tools", "functions", "available_tools"),
     "messages": _CHATS, "conversations": _CHATS,
     "text": ("text", "content", "body", "document", "story", "article", "paragraph", "passage", "sentence"),
-    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner"),
-    "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "non_preferred", "loser"),
+    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner", "better", "chosen_answer"),
+    "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "non_preferred", "loser", "worse",
+                 "rejected_answer"),
+    "margin": ("margin",), "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
+    "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
+    "answer_a": _sided(_SIDES, "a01"), "answer_b": _sided(_SIDES, "b21"),
+    "winner": ("winner", "preference", "better_response_id", "overall_preference", "verdict", "preferred", "choice", "better",
+               "labels"),
+    "score_a": _sided("score rating reward", "a01"), "score_b": _sided("score rating reward", "b21"),
+    "answers": ("completions", "responses", "answers", "candidates", "outputs", "generations", "all_responses", "output"),
+    "scores": ("scores", "ratings", "rewards", "ranks", "score"),
     "label": ("label", "rating", "mark", "rated", "feedback", "thumbs", "thumb", "vote", "grade", "good", "is_good",
-              "liked", "score"),
-    "contexts": ("contexts", "context", "retrieved", "documents", "passages", "sources"),
-    "comment": ("comment", "comments", "why", "reason", "note", "remark"),
+              "liked", "score", "kto_tag", "user_feedback", "user_rating", "thumbs_up", "helpful", "is_helpful", "helpfulness",
+              "stars", "satisfaction", "evaluation", "correct", "is_correct"),
+    "contexts": ("contexts", "context", "retrieved", "documents", "passages", "sources", "contexts_used", "chunks",
+                 "retrieved_contexts", "retrieved_documents", "references", "docs", "knowledge"),
+    "comment": ("comment", "comments", "why", "reason", "note", "remark", "feedback_text", "feedback_comment", "explanation",
+                "comment_why"),
+    "reasoning": ("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "chain_of_thought", "cot", "complex_cot",
+                  "rationale", "reasoning_trace", "thinking_trajectories", "thinking_trajectory", "deepseek_reasoning",
+                  "think"),
 }
 GOOD = {"good", "up", "1", "+1", "true", "yes", "y", "positive", "like", "liked", "thumbs_up", "thumbsup", "thumb_up",
         "correct", "right",
-        "accept", "accepted", "👍", "desirable", "pass", "ok"}
+        "accept", "accepted", "👍", "desirable", "pass", "ok", "helpful", "satisfied", "upvote", "chosen", ":thumbsup:",
+        ":+1:"}
 BAD = {"bad", "down", "0", "-1", "false", "no", "n", "negative", "dislike", "disliked", "thumbs_down", "thumbsdown",
        "thumb_down", "wrong",
-       "incorrect", "reject", "rejected", "👎", "undesirable", "fail"}
+       "incorrect", "reject", "rejected", "👎", "undesirable", "fail", "unhelpful", "not_helpful", "dissatisfied", "unsatisfied",
+       "downvote", ":thumbsdown:", ":-1:"}
 
 
 @dataclass
@@ -73,6 +104,8 @@ class Detected:
         canonical: The rows are in their canonical shape already, checked when they were stored.
         tags: Columns of rated answers that are neither question, answer, mark nor comment, e.g. role and site of the
             user.
+        unfold: Column with a list of objects, each of which makes a row of its own (the instances of a seed task).
+        verdict: How a verdict between two answers is written: see :func:`studio.datasets.verdicts.counting`.
     """
 
     format: str
@@ -83,6 +116,8 @@ class Detected:
     scale: tuple[float, float] | None = None
     tags: list[str] = field(default_factory=list)
     canonical: bool = False
+    unfold: str = ""
+    verdict: str = ""
 
     @property
     def title(self) -> str:
@@ -108,6 +143,11 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
         raise StudioError(f"There is no dataset format '{format}'.", f"Known: {', '.join(FORMATS)}.", "columns")
     if columns:
         return _chosen(rows, names, columns, format)
+    if column := _instances(rows, names):
+        found = detect([made for row in rows for made in unfolded(row, column)], None, format)
+        found.unfold = column
+        found.evidence.append(f"'{column}' holds lists of inputs and outputs: each becomes a row.")
+        return found
     table = _Sample(rows, names)
     for kind in ROLES if format == "auto" else (format,):
         found = _FINDERS[kind](table)
@@ -121,6 +161,37 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
     raise StudioError(f"No known format fits the columns {names_of(names)}.",
                       "Say which column is what under 'Columns', e.g. prompt and completion, messages, or text.",
                       "dataset")
+
+
+def _instances(rows: list[Row], names: list[str]) -> str:
+    """Column of seed tasks that lists several inputs and outputs of one instruction, or an empty string."""
+    return next((name for name in names if name.lower() in ("instances", "examples") and all(
+        isinstance(row.get(name), list) and all(isinstance(one, dict) and {"input", "output"} <= set(one) for one in row[name])
+        for row in rows)), "")
+
+
+def unfolded(row: Row, column: str) -> list[Row]:
+    """The rows that a row with a list of instances stands for; itself where it has none."""
+    inside = row.get(column) if column else None
+    if not isinstance(inside, list) or not inside or not all(isinstance(one, dict) for one in inside):
+        return [row]
+    rest = {key: value for key, value in row.items() if key != column}
+    return [rest | one for one in inside]
+
+
+def extras_of(row: Row, columns: list[str], most: int = 32, longest: int = 200) -> dict[str, Any]:
+    """The short values of further columns: numbers, words, lists of words, and what stands in an object of such."""
+    found: dict[str, Any] = {}
+    for column in columns:
+        value = parsed(row.get(column))
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        for key, one in list(inner)[:most]:
+            if isinstance(one, list) and one and all(isinstance(word, str) for word in one):
+                one = ", ".join(one)
+            if isinstance(one, (str, int, float, bool)) and one != "" and len(str(one)) <= longest and len(found) < most:
+                name = f"{column}.{key}" if key and (key in found or key in row) else str(key or column)
+                found[name] = one
+    return found
 
 
 def _chosen(rows: list[Row], names: list[str], columns: dict[str, str], format: str) -> Detected:
@@ -179,6 +250,8 @@ def _merged(rows: list[Row], columns: dict[str, str], format: str) -> Detected |
 
 def _needed(kind: str, given: dict[str, str]) -> set[str]:
     """Roles without which a format is none; rated answers need a whole chat, or a question and an answer."""
+    if kind == "preference" and (other := next((need for need in OTHER_PAIRS if need <= set(given)), None)):
+        return other
     needed = {role for role, must in ROLES[kind].items() if must}
     return needed | {"prompt", "completion"} if kind == "rated" and "messages" not in given else needed
 
@@ -188,14 +261,14 @@ class _Sample:
 
     def __init__(self, rows: list[Row], names: list[str]):
         self.rows, self.names = rows, names
-        self._plain: dict[str, str] = {}
+        self.plain: dict[str, str] = {}
         for name in names:
-            self._plain.setdefault(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"), name)
+            self.plain.setdefault(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"), name)
 
     def find(self, role: str, but: tuple[str | None, ...] = ()) -> str | None:
         """The first column, by the order of the aliases, that may play ``role``."""
-        return next((self._plain[alias] for alias in ALIASES[role] if alias in self._plain
-                     and self._plain[alias] not in but), None)
+        return next((self.plain[alias] for alias in ALIASES[role] if alias in self.plain
+                     and self.plain[alias] not in but), None)
 
     def values(self, name: str) -> list[Any]:
         return [row[name] for row in self.rows if row.get(name) not in (None, "")]
@@ -204,25 +277,30 @@ class _Sample:
         """The given roles and those optional ones that the columns' names show."""
         made = {role: column for role, column in given.items() if column}
         for role, must in ROLES[kind].items():
-            if not must and role not in made and role != "messages" and \
+            if not must and role not in made and role not in ("messages", *OTHER_ROLES) and \
                     (column := self.find(role, tuple(made.values()))):
                 made[role] = column
         return made
 
 
 def _turns(value: Any) -> str | None:
-    """Dialect of a conversation in a cell: ``messages`` | ``sharegpt`` | ``turns`` (texts in turn); else ``None``."""
+    """Dialect of a conversation in a cell: ``messages`` | ``sharegpt`` | ``turns`` (texts in turn) | ``pairs`` (question
+    and answer together); else ``None``."""
     value = parsed(value)
+    if dialects.is_tree(value):
+        return "sharegpt"
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list) or not value:
         return None
+    if dialects.is_pairs(value):
+        return "pairs"
     if all(isinstance(item, dict) for item in value):
         first = value[0]
         if "role" in first and ("content" in first or "tool_calls" in first):
             return "messages"
-        if ("from" in first or "speaker" in first or "role" in first or "user" in first) and \
-                ("value" in first or "text" in first or "message" in first or "content" in first):
+        if any(k in first for k in ("from", "speaker", "role", "user", "author")) and \
+                any(k in first for k in ("value", "text", "message", "content", "utterance")):
             return "sharegpt"
         return None
     return "turns" if len(value) > 1 and all(isinstance(item, str) for item in value) else None
@@ -232,12 +310,12 @@ def _dialect(rows: list[Row], column: str) -> str | None:
     found = Counter(_turns(row.get(column)) for row in rows[:200] if row.get(column))
     found.pop(None, None)
     word = found.most_common(1)[0][0] if found else None
-    return "sharegpt" if word == "turns" else word
+    return "sharegpt" if word in ("turns", "pairs") else word
 
 
 def _chat_column(table: _Sample) -> tuple[str, str] | None:
     """(column, dialect) of the conversation, the columns with a usual name first."""
-    usual = [table._plain[a] for a in _CHATS if a in table._plain]
+    usual = [table.plain[a] for a in _CHATS if a in table.plain]
     asked = table.find("prompt")
     parts = {asked, table.find("completion", (asked,))}  # a prompt written as messages is only a part of the chat
     others = [] if None in parts else [n for n in table.names if n in parts]
@@ -247,7 +325,7 @@ def _chat_column(table: _Sample) -> tuple[str, str] | None:
         for kind in ("messages", "sharegpt"):
             if total and kinds[kind] >= 0.5 * total:
                 return name, kind
-        if total and name in usual and name != "history" and kinds["turns"] >= 0.9 * total:
+        if total and name in usual and name != "history" and kinds["turns"] + kinds["pairs"] >= 0.9 * total:
             return name, "sharegpt"
     return None
 
@@ -255,12 +333,57 @@ def _chat_column(table: _Sample) -> tuple[str, str] | None:
 def _find_preference(table: _Sample) -> Detected | None:
     chosen, rejected = table.find("chosen"), table.find("rejected")
     if not chosen or not rejected:
-        return None
+        return _find_verdicts(table) or _find_ranked(table)
     asked = table.find("prompt", (chosen, rejected)) or table.find("messages", (chosen, rejected))
     made = table.roles("preference", chosen=chosen, rejected=rejected, prompt=asked)
     how = f"the prompt is in '{asked}'" if asked else "the prompt is what both begin with"
     return Detected("preference", made,
                     [f"Columns '{chosen}' and '{rejected}' hold the better and the worse answer; {how}."], 0.95)
+
+
+def _find_verdicts(table: _Sample) -> Detected | None:
+    """Two answers and which of them is better."""
+    first = table.find("answer_a")
+    second = table.find("answer_b", (first,))
+    if not first or not second:
+        return None
+    made = {"answer_a": first, "answer_b": second}
+    asked = table.find("prompt", (first, second)) or table.find("messages", (first, second)) or table.find("input")
+    made |= {"prompt": asked} if asked else {}
+    winner = table.find("winner", tuple(made.values()))
+    if winner and verdicts.counting(table.values(winner), winner):
+        made["winner"] = winner
+        said = f"Answers in '{first}' and '{second}'; '{winner}' says which is better."
+    else:
+        one = table.find("score_a")
+        two = table.find("score_b", (one,))
+        if not one or not two or any(verdicts.number(v) is None for v in table.values(one) + table.values(two)):
+            return None
+        made |= {"score_a": one, "score_b": two}
+        said = f"Answers in '{first}' and '{second}'; the one with the higher score ('{one}', '{two}') is better."
+    return Detected("preference", table.roles("preference", **made), [said], 0.85)
+
+
+def _find_ranked(table: _Sample) -> Detected | None:
+    """One question with a list of scored answers, or with exactly a better and a worse one."""
+    for name in (table.plain[alias] for alias in ALIASES["answers"] if alias in table.plain):
+        values = table.values(name)
+        asked = table.find("prompt", (name,)) or table.find("messages", (name,))
+        if not asked or not values:
+            continue
+        scores = table.find("scores", (name, asked))
+        beside = [row.get(scores) if scores else None for row in table.rows if row.get(name) not in (None, "")]
+        lists = [verdicts.answers_in(value) for value in values]
+        rated = [found and (isinstance(parsed(more), list) or any(score is not None for _, score in found))
+                 for found, more in zip(lists, beside, strict=True)]
+        if sum(map(bool, rated)) >= 0.9 * len(values):
+            made = {"answers": name, "prompt": asked} | ({"scores": scores} if any(beside) and scores else {})
+            return Detected("preference", table.roles("preference", **made),
+                            [f"'{name}' lists scored answers to '{asked}': the best and the worst make the pair."], 0.8)
+        if name in ("output", "outputs") and all(found and len(found) == 2 for found in lists):
+            return Detected("preference", table.roles("preference", answers=name, prompt=asked),
+                            [f"'{name}' holds two answers to '{asked}': the better, then the worse."], 0.7)
+    return None
 
 
 def _find_rated(table: _Sample) -> Detected | None:
@@ -272,7 +395,7 @@ def _find_rated(table: _Sample) -> Detected | None:
     if scale is None and sum(m is not None for m in marks) < 0.9 * len(marks):
         return None
     numbered = scale is not None
-    if numbered and table.find("instruction"):
+    if (numbered or label in ("correct", "is_correct")) and table.find("instruction"):
         return None  # a quality score beside instructions sorts the rows, it does not rate an answer given
     if (chat := _chat_column(table)) and not numbered and not table.find("completion", (label,)):
         return Detected("rated", table.roles("rated", messages=chat[0], label=label),
@@ -282,6 +405,8 @@ def _find_rated(table: _Sample) -> Detected | None:
     if not prompt or not answer or chat:
         return None
     made = table.roles("rated", prompt=prompt, completion=answer, label=label)
+    if made.get("comment") == made.get("contexts"):
+        made.pop("comment", None)
     said = f"Question in '{prompt}', answer in '{answer}', mark in '{label}'"
     said += f", contexts in '{made['contexts']}'." if "contexts" in made else "."
     return Detected("rated", made, [said], 0.85)
@@ -298,8 +423,8 @@ def _scale(values: list[Any]) -> tuple[float, float] | None:
     steps = set(numbers)
     if any(isinstance(v, bool) for v in values) or not 2 <= len(steps) <= 11:
         return None
-    if steps <= {0.0, 1.0} or steps <= {-1.0, 1.0}:
-        return None
+    if steps <= {0.0, 1.0} or steps <= {-1.0, 1.0} or steps == {-1.0, 0.0, 1.0}:
+        return None if len(steps) < 3 else (-1.0, 1.0)
     low, high = min(steps), max(steps)
     return (1.0, 5.0) if steps <= {1.0, 2.0, 3.0, 4.0, 5.0} else (low, high)
 
@@ -316,7 +441,7 @@ def mark(value: Any, scale: tuple[float, float] | None = None) -> bool | None:
         return None if number == middle or number != number else number > middle
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    word = str(value).strip().lower().replace(" ", "_")
+    word = str(value).strip().lower().replace(" ", "_").replace("thumbs-", "thumbs_")
     return True if word in GOOD else False if word in BAD else None
 
 
@@ -327,7 +452,11 @@ def _find_chat(table: _Sample, wanted: str) -> Detected | None:
     name, kind = chat
     role = "messages" if kind == "messages" else "conversations"
     kinds = Counter(_turns(v) for v in table.values(name)[:100])
-    if kinds["turns"] > kinds["sharegpt"]:
+    if kinds["pairs"] > kinds["sharegpt"]:
+        said = f"'{name}' holds lists of questions with their answers, read as user and assistant."
+    elif any(dialects.is_tree(v) for v in table.values(name)[:3]):
+        said = f"'{name}' holds conversations as ChatGPT exports them; the newest branch of each is read."
+    elif kinds["turns"] > kinds["sharegpt"]:
         said = f"'{name}' holds lists of texts, read as user and assistant in turn."
     else:
         said = f"'{name}' holds conversations with {'role and content' if kind == 'messages' else 'from and value'}."
@@ -377,7 +506,7 @@ def _number(text: str) -> bool:
 
 
 def _complete(found: Detected, table: _Sample) -> Detected:
-    """Adds what follows from the values: the scale of marks, tags, tools."""
+    """Adds what follows from the values: the scale of marks, tags, tools, reasoning, margins."""
     if found.format == "rated":
         values = table.values(found.roles["label"])
         found.scale = _scale(values)
@@ -389,17 +518,43 @@ def _complete(found: Detected, table: _Sample) -> Detected:
         else:
             goods = sum(mark(v) is True for v in values)
             found.evidence.append(f"{goods} of {len(values)} looked at are marked good.")
+        if "contexts" in found.roles or "comment" in found.roles:
+            also = [f"{role} in '{found.roles[role]}'" for role in ("contexts", "comment") if role in found.roles]
+            found.evidence.append(f"A log of a service: {', '.join(also)}.")
         if found.tags:
             found.evidence.append(f"Tags: {names_of(found.tags)}.")
-    if found.format in ("messages", "sharegpt") and ("tools" in found.roles or any(
-            isinstance(m, dict) and m.get("tool_calls") for row in table.rows[:100]
-            for m in _list(parsed(row.get(found.roles.get("messages", "")))))):
+    if found.format == "preference":
+        if winner := found.roles.get("winner"):
+            found.verdict = verdicts.counting(table.values(winner), winner) or "words"
+        if "margin" in found.roles or {"score_chosen", "score_rejected"} <= set(found.roles):
+            of = found.roles.get("margin") or " and ".join(f"'{found.roles[r]}'" for r in ("score_chosen", "score_rejected"))
+            found.evidence.append(f"Reward pairs: the margin comes from {of}.")
+    calls, thoughts = _inside(found, table.rows[:100])
+    if calls or (found.format in ("messages", "sharegpt", "prompt_completion") and table.values(found.roles.get("tools", ""))):
         found.evidence.append("Tool calls are among them.")
+    if "reasoning" in found.roles:
+        found.evidence.append(f"The reasoning in '{found.roles['reasoning']}' is kept apart from the answer.")
+    elif thoughts:
+        found.evidence.append("Reasoning before the answers is kept apart from them.")
     return found
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _inside(found: Detected, rows: list[Row]) -> tuple[bool, bool]:
+    """(tool calls, reasoning) somewhere in the answers of these rows?"""
+    columns = [found.roles[role] for role in ("messages", "conversations", "completion", "output", "chosen", "rejected")
+               if role in found.roles]
+    calls = thoughts = False
+    for value in (parsed(row.get(column)) for row in rows for column in columns):
+        for item in value if isinstance(value, list) else [value]:
+            text = item
+            if isinstance(item, dict):
+                calls = calls or bool(item.get("tool_calls")) or item.get("from") in ("function_call", "tool_call")
+                thoughts = thoughts or any(item.get(key) for key in thinking.KEYS)
+                text = item.get("content", item.get("value"))
+            if isinstance(text, str):
+                calls = calls or bool(dialects.calls_in(text)[0])
+                thoughts = thoughts or bool(thinking.apart(text)[0])
+    return calls, thoughts
 
 
 _FINDERS = {"preference": _find_preference, "rated": _find_rated, "messages": lambda t: _find_chat(t, "messages"),

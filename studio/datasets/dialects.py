@@ -1,0 +1,98 @@
+"""Conversations as people's programs write them: turns in pairs, ChatGPT's export, tool calls written into the text."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from studio.datasets.rows import loads
+
+Row = dict[str, Any]
+# (question, answer) of one object that holds both sides of an exchange
+PAIRS = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("user", "bot"), ("human", "bot"), ("user", "ai"),
+         ("question", "answer"), ("prompt", "response"), ("prompt", "completion"), ("input", "output"),
+         ("instruction", "output"), ("query", "response"), ("user", "model"))
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>|<functioncall>\s*(\{.*?\})\s*(?=<functioncall>|<\|endoftext\|>|$)",
+                   re.DOTALL)
+_ANSWER = re.compile(r"\s*<tool_response>\s*(.*?)\s*</tool_response>\s*", re.DOTALL)
+
+
+def pair_of(item: Any) -> tuple[str, str] | None:
+    """Names of question and answer in an object with both sides of an exchange."""
+    if not isinstance(item, dict):
+        return None
+    return next((pair for pair in PAIRS if isinstance(item.get(pair[0]), str) and isinstance(item.get(pair[1]), str)), None)
+
+
+def is_pairs(value: Any) -> bool:
+    """A list of exchanges: ``[{human, assistant}, ...]`` or ``[[question, answer], ...]``."""
+    if not isinstance(value, list) or not value:
+        return False
+    if all(pair_of(item) for item in value):
+        return True
+    return all(isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(t, str) for t in item) for item in value)
+
+
+def unpaired(value: list[Any]) -> list[Row]:
+    """Exchanges as single messages."""
+    out: list[Row] = []
+    for item in value:
+        asked, answer = item if not isinstance(item, dict) else (item[name] for name in pair_of(item) or ())
+        out += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    return out
+
+
+def is_tree(value: Any) -> bool:
+    """The ``mapping`` of a conversation in ChatGPT's data export: nodes with parents and children."""
+    if not isinstance(value, dict) or not value:
+        return False
+    node = next(iter(value.values()))
+    return isinstance(node, dict) and {"parent", "children"} <= set(node)
+
+
+def branch(mapping: Row) -> list[Row]:
+    """The newest branch of such a tree as messages; hidden, empty and tool messages are left out."""
+    at = next((key for key, node in mapping.items() if isinstance(node, dict) and not node.get("parent")), None)
+    out: list[Row] = []
+    seen: set[Any] = set()
+    while isinstance(at, str) and at in mapping and at not in seen:
+        seen.add(at)
+        node = mapping[at] if isinstance(mapping[at], dict) else {}
+        message = node.get("message") or {}
+        author, content = message.get("author") or {}, message.get("content") or {}
+        parts = content.get("parts") if isinstance(content, dict) else None
+        text = "\n".join(part for part in parts or [] if isinstance(part, str)).strip()
+        hidden = (message.get("metadata") or {}).get("is_visually_hidden_from_conversation")
+        if text and not hidden and author.get("role") in ("system", "user", "assistant"):
+            out.append({"role": author["role"], "content": text})
+        children = node.get("children") or []
+        at = children[-1] if children else None
+    return out
+
+
+def calls_in(text: str) -> tuple[list[Any], str]:
+    """(tool calls, the rest) of a text with ``<tool_call>{...}</tool_call>`` in it; no calls where one is not readable."""
+    if "<tool_call>" not in text and "<functioncall>" not in text:
+        return [], text
+    calls = []
+    for found in _CALL.finditer(text):
+        try:
+            call = loads(found[1] or _unquoted(found[2]))
+        except ValueError:
+            return [], text
+        calls += call if isinstance(call, list) else [call]
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return [], text
+    return calls, _CALL.sub("", text).replace("<|endoftext|>", "").strip() if calls else text
+
+
+def _unquoted(text: str) -> str:
+    """Arguments written in single quotes around JSON (glaive) as plain JSON."""
+    return re.sub(r"'(\{.*\})'", lambda m: json.dumps(m[1]), text, flags=re.DOTALL)
+
+
+def response_in(text: str) -> str:
+    """What a tool said, without the marks around it."""
+    found = _ANSWER.fullmatch(text)
+    return found[1] if found else text
