@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.datasets.thinking import for_template
 from studio.errors import StudioError
 from studio.trainers import chatml
 from studio.trainers.script_parts import answer_mask
@@ -135,6 +136,7 @@ class Encoder:
             if mask is None or not any(m["role"] == "assistant" for m in prompt):
                 return ids, mask
             # Answers inside the prompt were given by somebody else: only the completion is learned.
+            prompt = for_template(prompt, self.training_template or self.tokenizer.chat_template)
             head = self.tokenizer.apply_chat_template(prompt, tools=tools or None,
                                                       chat_template=self.training_template, tokenize=True,
                                                       return_dict=True, add_generation_prompt=True)["input_ids"]
@@ -154,6 +156,7 @@ class Encoder:
         if not self.tokenizer.chat_template:
             raise StudioError("The data are chats, and the chat template is set to none.",
                               "Set 'Chat template' to automatic.", "chat_template")
+        messages = for_template(messages, self.training_template or self.tokenizer.chat_template)
         kwargs = {"tools": tools or None, "chat_template": self.training_template, "tokenize": True,
                   "return_dict": True}
         try:

@@ -154,3 +154,15 @@ def test_tags_of_every_format_reach_the_version(run_step, jsonl):
     assert dict(next(made.items()).tags) == {"site": "park", "level": "2"} and list(made.rows()) == [CHAT]
     made = run_step("import", sources=["a.jsonl"], keep_tags=False)
     assert next(made.items()).tags is None
+
+
+def test_training_sees_the_reasoning_whatever_the_template():
+    """A template without a field for it gets it in the text; nothing of a trace is lost on the way into a model."""
+    transformers = pytest.importorskip("transformers")
+    from studio.recipe import parse
+    from studio.settings import STARTER
+    from studio.trainers.data import Encoder
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(STARTER)
+    encoder = Encoder(tokenizer, parse({"kind": "sft", "method": "lora", "dataset": "shipped:polite"}), chat=True)
+    assert "<think>\nHm.\n</think>\n\nBecause." in tokenizer.decode(encoder({"messages": [USER, THINK]}).input_ids)
