@@ -110,7 +110,8 @@ def execute(step: type[Step], recipe: Any, source: Version | None, folder: Path,
     with Writer(folder, step.texts) as out:
         more = step.work(recipe, source, out, ctx) or {}
         if source is not None:
-            out.copy(source, [name for name in source.splits if name != "train" and not out.rows[name]])
+            out.copy(source, [name for name in source.splits
+                          if name != "train" and not out.rows[name] and name not in out.seen])
         return out.close(entry_of(recipe), source, inputs=inputs_of(step, recipe), **({"facts": more} if more else {}))
 
 

@@ -222,6 +222,7 @@ class Writer:
         self.shapes: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
         self.split = "train"
+        self.seen: set[str] = set()  # splits that rows were dropped from
         self._files: dict[str, _File] = {}
         self._began = time.time()
 
@@ -259,6 +260,7 @@ class Writer:
         self.rows_in += 1
         self.dropped += 1
         self.reasons[reason] += 1
+        self.seen.add(self.split)
         self._file("dropped").put(item, (reason, detail[:500]))
 
     def reject(self, reason: str, detail: str = "", source: str = "", row: Any = None, count: int = 1) -> None:
@@ -289,6 +291,7 @@ class Writer:
         out = np.flatnonzero(~mask)
         why = [[one] * len(out) if isinstance(one, str) else [one[i] for i in out] for one in (reason, detail)]
         self.dropped += len(out)
+        self.seen.add(self.split)
         self.reasons.update(why[0])
         self._file("dropped").put_batch(batch.filter(_mask(~mask)), [why[0], [text[:500] for text in why[1]]])
 
