@@ -283,6 +283,31 @@ def download(hub_id: str, revision: str | None = None, kind: str = "model",
             ignore_patterns=ignore, tqdm_class=_reporting(needed, progress, stop)))
 
 
+def file(hub_id: str, path: str, revision: str | None = None, most: int | None = None) -> Path:
+    """One file of a dataset repository in the local cache, fetched if it is not there yet.
+
+    Args:
+        most: Refuse to fetch a file of more bytes than this.
+
+    Raises:
+        StudioError: with ``field="dataset"``: see :func:`explained`, or too large.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    kept = try_to_load_from_cache(hub_id, path, repo_type="dataset", revision=revision)
+    if isinstance(kept, str) and offline():
+        return Path(kept)
+    with explained(f"{hub_id}/{path}", "dataset"):
+        if most is not None and not isinstance(kept, str):
+            url = hf_hub_url(hub_id, path, repo_type="dataset", revision=revision, endpoint=endpoint())
+            size = get_hf_file_metadata(url, token=token() or False, timeout=_TIMEOUT).size or 0
+            if size > most:
+                raise StudioError(f"{path} has {size / 1e6:,.0f} MB: it is looked at once it is brought in.",
+                                  "Start the import; its format is detected there.", "dataset")
+        return Path(hf_hub_download(hub_id, path, repo_type="dataset", revision=revision, endpoint=endpoint(),
+                                    token=token() or False))
+
+
 def _reporting(needed: int = 0, progress: Callable[[int, int], None] | None = None,
                stop: Callable[[], bool] | None = None) -> type:
     """A tqdm class that draws nothing and reports bytes written, of at least ``needed``."""

@@ -126,9 +126,14 @@ def open_source(ref: str | Path) -> tuple[Any, str]:
     from studio.library import refs
 
     found, part = refs.resolve_dataset(ref), ref.partition("#")[2]
+    if "file" in found.meta and found.hub_id:
+        from studio import hub
+
+        return open_rows(hub.file(found.hub_id, found.meta["file"], found.revision)), found.label
     if found.path is None:
         from studio.datasets.hubrows import HubReader
 
+        part = part or found.meta.get("part", "")
         return HubReader(str(found.hub_id), found.revision, part), found.label
     if found.path.is_dir():
         from studio.datasets.version import META, VersionReader
@@ -202,8 +207,13 @@ def check(ref: str, columns: dict[str, str] | None = None, format: str = "auto",
     """
     from studio.library import refs
 
-    path = refs.resolve_dataset(ref).path
+    found = refs.resolve_dataset(ref)
+    path = found.path
     if path is None:
+        if "file" not in found.meta:
+            from studio.datasets.hubrows import part_of
+
+            part_of(ref.partition("#")[2])
         return  # what the Hub holds is only known when it is fetched
     state = path.stat()
     _checked(ref, tuple(sorted((columns or {}).items())), format, seconds, purpose, str(path), state.st_mtime_ns,

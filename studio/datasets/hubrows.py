@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from studio.errors import StudioError
 
+_PART = re.compile(r"(?:(?P<config>[^\[\]]+)/)?(?P<split>[\w.-]+)?(?P<slice>\[(?P<from>\d*%?):(?P<to>\d*%?)\])?")
+
+
+def part_of(text: str) -> tuple[str, str, tuple[str, str] | None]:
+    """(config, split, slice) of what stands behind the ``#`` of a Hub reference.
+
+    ``config/split[from:to]``, all of it optional; a slice counts rows, or per cent (``train[:10%]``).
+
+    Raises:
+        StudioError: it is written in another way.
+    """
+    found = _PART.fullmatch(text)
+    if not found:
+        raise StudioError(f"'#{text}' is not a config, split or slice.",
+                          "Write it as #train, #config/train, #train[:1000] or #config/train[100:200].", "dataset")
+    return found["config"] or "", found["split"] or "", (found["from"], found["to"]) if found["slice"] else None
+
 
 class HubReader:
-    """Rows of one split. ``part`` is ``split``, or ``config/split``; left empty: the default config and its train
-    split.
+    """Rows of one split. ``part`` is as in :func:`part_of`; left empty: the default config and its train split.
+
+    A slice that counts rows is streamed: no more of the dataset is fetched than it needs.
 
     Has the attributes of :class:`studio.datasets.readers.Reader` that :class:`studio.datasets.formats.Rows` uses.
     ``name`` may also be a local folder of data files, which ``datasets`` reads in the same way.
@@ -21,7 +40,7 @@ class HubReader:
 
     def __init__(self, name: str, revision: str | None = None, part: str = ""):
         self.name, self.revision = name, revision
-        config, slash, split = part.rpartition("/")
+        config, split, self.slice = part_of(part)
         self.config, self.split = (config or None), (split or None)
         self.rows = 0
         self.bad: Counter[str] = Counter()
@@ -37,7 +56,7 @@ class HubReader:
             yield row
 
     def count(self) -> int | None:
-        return None if self._table is None else len(self._table)
+        return len(self._table) if hasattr(self._table, "__len__") else None
 
     def _load(self) -> Any:
         from studio import hub
@@ -46,8 +65,13 @@ class HubReader:
             import datasets
         except ImportError as err:
             raise StudioError("The 'datasets' library is not installed.", "Run: python launch.py", "dataset") from err
+        asked = {"name": self.config, "revision": self.revision, "token": hub.token()}
         try:
-            found = datasets.load_dataset(self.name, name=self.config, revision=self.revision, token=hub.token())
+            if self.slice:
+                return self._sliced(datasets, asked)
+            found = datasets.load_dataset(self.name, **asked)
+        except StudioError:
+            raise
         except Exception as err:  # the library raises its own, the Hub's, pyarrow's and requests' errors
             raise _explain(err, self.name) from err
         splits = list(found)
@@ -61,6 +85,28 @@ class HubReader:
         return found[chosen]
 
 
+    def _sliced(self, datasets: Any, asked: dict[str, Any]) -> Any:
+        """The rows of a slice, whose bounds are counts of rows or shares."""
+        assert self.slice is not None
+        first, last = self.slice
+        split = self.split or self._first_split(datasets, asked)
+        if "%" in first + last:
+            made = datasets.load_dataset(self.name, split=f"{split}[{first}:{last}]", **asked)
+        else:
+            start = int(first or 0)
+            made = datasets.load_dataset(self.name, split=split, streaming=True, **asked)
+            made = made.skip(start) if start else made
+            made = made.take(max(0, int(last) - start)) if last else made
+        if next(iter(made), None) is None:
+            raise StudioError(f"The slice [{first}:{last}] of {self.name} has no rows.", "Choose another.", "dataset")
+        return made
+
+    def _first_split(self, datasets: Any, asked: dict[str, Any]) -> str:
+        names = datasets.get_dataset_split_names(self.name, config_name=asked["name"], revision=asked["revision"],
+                                                 token=asked["token"])
+        return "train" if "train" in names else names[0]
+
+
 def _explain(err: Exception, name: str) -> StudioError:
     """An error of ``load_dataset`` in a person's words."""
     kind, text = type(err).__name__, str(err).strip().split("\n")[0][:300]
@@ -70,6 +116,8 @@ def _explain(err: Exception, name: str) -> StudioError:
     if "Config name is missing" in str(err) or "BuilderConfig" in text:
         return StudioError(f"{name} has several configs: {text}",
                            f"Write one behind a #, e.g. hub:{name}#default/train.", "dataset")
+    if "Unknown split" in text or "Bad split" in text:
+        return StudioError(f"{name} has no such split: {text}", f"Write one of its splits, e.g. hub:{name}#train.", "dataset")
     if "NotFound" in kind or "doesn't exist" in text:
         return StudioError(f"There is no dataset {name} on the Hub, or it is private.", "Check the name, or log in.",
                            "dataset")
@@ -94,8 +142,7 @@ class HubHead:
 
     def __init__(self, name: str, part: str = ""):
         self.name = name
-        config, _, split = part.rpartition("/")
-        self.config, self.split = config, split
+        self.config, self.split, self.slice = part_of(part)
         self.bad: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         self._total: int | None = None
@@ -116,11 +163,20 @@ class HubHead:
         if not rows:
             raise StudioError(f"{self.name} ({config}/{split}) has no rows.", "Choose another split.", "dataset")
         try:
-            self._total = _ask("size", **where)["size"]["split"]["num_rows"]
+            self._total = _within(_ask("size", **where)["size"]["split"]["num_rows"], self.slice)
         except (KeyError, TypeError, StudioError):
             self._total = None  # the size is a nicety; large or new datasets have none yet
         for item in rows:
             yield item["row"]
+
+
+def _within(total: int, part: tuple[str, str] | None) -> int:
+    """Rows of a slice out of ``total``."""
+    if part is None:
+        return total
+    first, last = (round(total * int(end[:-1]) / 100) if end.endswith("%") else int(end) if end else default
+                   for end, default in zip(part, (0, total), strict=True))
+    return max(0, min(last, total) - min(first, total))
 
 
 def _ask(what: str, **query: str) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from studio.datasets.checks import Checks
 from studio.datasets.convert import Reject, for_sft, normalise, turns_of
 from studio.datasets.formats import SAMPLE, Rows, detected_of, open_source
 from studio.datasets.rows import EXAMPLES
-from studio.datasets.roles import ROLES, Detected
+from studio.datasets.roles import ROLES, Detected, unfolded
 from studio.errors import StudioError
 
 LIMIT = 5000  # rows that are checked
 SECONDS = 0.4  # for checking, and again for counting
 SHOWN = 20
+FETCHED = 64 << 20  # bytes of a file on the Hub that is fetched for a first look
 MAX_SHOWN = 4000  # characters of one text in a sample
 Row = dict[str, Any]
 
@@ -52,7 +53,7 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
     head: list[Row] = []
     for row in stream:
         head.append(row)
-        if len(head) >= min(SAMPLE, limit):
+        if len(head) >= min(SAMPLE, limit) or (len(head) >= EXAMPLES and time.monotonic() - started > SECONDS):
             break
     problem: StudioError | None = None
     detected: Detected | None = None
@@ -65,9 +66,10 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
     checks, figures, samples = Checks(), _Figures(), []
     checked, usable, ended = 0, 0, False
     for row in chain(head, stream):  # not a generator of our own: leaving that early would close the stream
-        checked += 1
-        if detected:
-            usable += _look(row, checked, detected, checks, figures, samples)
+        for one in unfolded(row, detected.unfold if detected else ""):
+            checked += 1
+            if detected:
+                usable += _look(one, checked, detected, checks, figures, samples)
         if checked >= limit or (checked >= len(head) and time.monotonic() - started > SECONDS):
             break
     else:
@@ -103,12 +105,16 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
 
 def _source(ref: str | Path) -> tuple[Any, str]:
     """The reader; for the Hub one that asks for the first rows only instead of downloading the dataset."""
-    if isinstance(ref, str) and ref.startswith("hub:"):
+    if isinstance(ref, str) and ref.startswith(("hub:", "hf://", "http://", "https://")):
+        from studio import hub
         from studio.datasets.hubrows import HubHead
+        from studio.datasets.readers import open_rows
         from studio.library import refs
 
         found = refs.resolve_dataset(ref)
-        return HubHead(str(found.hub_id), ref.partition("#")[2]), found.label
+        if "file" in found.meta:
+            return open_rows(hub.file(str(found.hub_id), found.meta["file"], found.revision, FETCHED)), found.label
+        return HubHead(str(found.hub_id), ref.partition("#")[2] or found.meta.get("part", "")), found.label
     return open_source(ref)
 
 

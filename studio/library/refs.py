@@ -1,7 +1,7 @@
 """References: the one string by which a recipe names a model or a dataset.
 
 ``starter`` · ``shipped:KEY`` · ``library:ID`` · ``run:RUNID/checkpoint-N`` · ``hub:owner/name[@revision]`` (datasets also
-``#config/split``) · else a local path (absolute, ``~``, or relative to the workspace). Resolving reads small files only and
+``#config/split[:1000]``, and the address of one file: ``hf://datasets/owner/name/file`` or its page on the Hub) · else a local path (absolute, ``~``, or relative to the workspace). Resolving reads small files only and
 never imports torch.
 """
 
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from studio import settings
 from studio.errors import StudioError
 
+_ADDRESS = re.compile(r"datasets/(?P<id>[^/]+/[^/@]+)(?:@(?P<at>[^/]+))?(?:/(?P<word>resolve|blob|raw|tree|viewer)(?:/(?P<rest>.+))?)?/?")
 _HUB = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<rev>[\w./-]+))?")
 _CHECKPOINT = re.compile(r"(?P<run>[a-z0-9]{4,40})/(?P<part>checkpoint-\d+|output)")
 _FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|md|ya?ml|safetensors|gguf|gz|zip)$", re.IGNORECASE)
@@ -114,8 +116,50 @@ def resolve_dataset(ref: str) -> DatasetRef:
         return DatasetRef(ref, hub_id, None, hub_id, revision)
     if kind == "run":
         raise StudioError(f"{ref} is a checkpoint, not a dataset.", "Choose a dataset.", "dataset")
+    if kind in ("hf", "http", "https") and rest.startswith("//"):
+        return _address(ref)
     path = _existing(_local(ref, "dataset"), "dataset")
     return DatasetRef(ref, path.name, path)
+
+
+def _address(ref: str) -> DatasetRef:
+    """A file (``meta["file"]``) or a whole dataset by its address on the Hub.
+
+    Raises:
+        StudioError: another site, or nothing of a dataset.
+    """
+    from studio import hub
+
+    url = urlsplit(ref)
+    path = unquote(url.path).strip("/")
+    if url.scheme == "hf":
+        owner, _, file = f"{url.netloc}/{path}".removeprefix("datasets/").partition("/")
+        name, _, file = file.partition("/")
+        if url.netloc != "datasets" or not file:
+            raise StudioError(f"{ref} is not the address of a file.", "Write it as hf://datasets/owner/name/file.", "dataset")
+        hub_id, revision = parse_hub(f"{owner}/{name}", "dataset")
+        return _hub_file(ref, hub_id, revision, file)
+    if f"{url.scheme}://{url.netloc}" not in (hub.endpoint(), "https://huggingface.co", "https://hf.co"):
+        raise StudioError("Only files of the Hub are fetched by their address.",
+                          "Download the file yourself and choose it here.", "dataset")
+    match = _ADDRESS.fullmatch(path)
+    if not match:
+        raise StudioError(f"{ref} is not the address of a dataset or of a file in one.",
+                          f"It looks like {hub.endpoint()}/datasets/owner/name/resolve/main/train.jsonl.", "dataset")
+    hub_id, revision = parse_hub(match["id"], "dataset")
+    if match["word"] in ("resolve", "blob", "raw"):
+        revision, _, file = (match["rest"] or "").partition("/")
+        if not file:
+            raise StudioError(f"{ref} names no file.", "Copy the address of a file, not of the folder.", "dataset")
+        return _hub_file(ref, hub_id, revision, file)
+    return DatasetRef(ref, hub_id, None, hub_id, match["rest"] if match["word"] == "tree" else None,
+                      {"part": match["rest"]} if match["word"] == "viewer" and match["rest"] else {})
+
+
+def _hub_file(ref: str, hub_id: str, revision: str | None, file: str) -> DatasetRef:
+    if ".." in file.split("/") or (revision and not re.fullmatch(r"[\w.-][\w./-]*", revision)):
+        raise StudioError(f"{ref} is not the address of a file.", "Copy it from the page of the file.", "dataset")
+    return DatasetRef(ref, file.rsplit("/", 1)[-1], None, hub_id, None if revision == "main" else revision, {"file": file})
 
 
 def parse_hub(text: str, field_name: str | None = None) -> tuple[str, str | None]:
@@ -306,7 +350,7 @@ def check_owner(ref: str, owner: str | None, field_name: str) -> None:
         return
     ref = _text(ref, field_name, "Choose one from the list.")
     kind, _, rest = ref.partition(":")
-    if ref == "starter" or kind in ("shipped", "hub"):
+    if ref == "starter" or kind in ("shipped", "hub") or (kind in ("hf", "http", "https") and rest.startswith("//")):
         return
     allowed = False
     if kind == "library":
