@@ -82,7 +82,7 @@
 
   /** Buttons below a finished run. */
   studio.artifactActions = (place, run) => {
-    const made = run.artifacts.find((a) => a.kind === "adapter" || a.kind === "model");
+    const made = run.artifacts.find((a) => a.kind === "adapter" || a.kind === "model") || run.artifacts.findLast((a) => a.kind === "dataset");
     if (!made) return void (place.hidden = true);
     const ref = made.ref || `library:${made.id}`, base = run.recipe?.model;
     place.innerHTML = `<div class="st-card st-made"><div><b>${esc(t(`made.${made.kind}`, { name: made.name }))}</b><p class="st-muted">${esc(t("made.hint"))}</p></div><div class="st-actions"></div></div>`;
@@ -92,6 +92,7 @@
       element.onclick = () => act(element);
       bar.append(element);
     };
+    if (made.kind === "dataset") return button("made.open", () => studio.open("data", { ref }), "st-primary");
     button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
     button("made.continue", () => studio.startFrom(ref));
     if (made.kind === "adapter") button("made.merge", () => studio.merge(ref, made.name));

@@ -136,7 +136,7 @@
       this.$(".dt-open").hidden = Boolean(page);
       for (const name of ["bring", "make", "empty"]) this.$(`#data-page-${name}`).hidden = page !== name;
       for (const name of ["bring", "make"]) this.$(`#data-${name}`).setAttribute("aria-pressed", String(page === name));
-      if (page) studio.dataViews[this.view]?.hide?.();
+      if (page) this.hide(this.view);
       this.rail(false);
       this.list();
       this.address();
@@ -147,7 +147,7 @@
       if (studio.tabNow() !== "data") return;
       studio.setParam("data", this.page === "empty" ? null : this.page || this.open?.ref || null);
       studio.setParam("view", this.page || this.view === "rows" ? null : this.view);
-      if (this.job?.id) studio.setParam("job", this.job.id);
+      this.job?.here();
     }
 
     async openVersion(ref, { quiet = false, keep = false } = {}) {
@@ -189,7 +189,7 @@
 
     show(view) {
       const before = this.view, root = this.$(`#data-view-${view}`), part = studio.dataViews[view];
-      if (before !== view) studio.dataViews[before]?.hide?.();
+      if (before !== view) this.hide(before);
       this.view = view;
       for (const v of VIEWS) {
         const tab = this.$(`#data-tab-${v}`);
@@ -204,6 +204,8 @@
         part.show(this.open);
       } catch (error) { console.error(error); root.innerHTML = `<div class="st-empty st-is-bad"><b>${esc(t("data.view.broken"))}</b><p>${esc(error.message)}</p></div>`; this.mounted.delete(view); }
     }
+
+    hide(view) { if (this.mounted.has(view)) studio.dataViews[view].hide?.(); }
 
     /** What the views are given. */
     shared() {
@@ -253,7 +255,10 @@
     }
 
     /** Start a job and follow it here. The answer is the run; its `over` is a promise of how it ended. Rejects when refused. */
-    async submit(values) {
+    async submit(given) {
+      const values = { ...given }, from = this.state.versions.find((v) => v.ref === values.dataset);
+      if (!values.name && from && values.kind === "data" && values.method !== "export") values.name = studio.dataParts.stem(from.name);
+      if (!values.name) delete values.name;
       const run = await studio.call("submit", { values });
       const over = this.job.follow(run.id);
       window.dispatchEvent(new CustomEvent("studio:runs"));

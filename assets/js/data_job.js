@@ -17,15 +17,18 @@
     /** Show a run here. The promise resolves to it when it is over. */
     follow(id) {
       Object.assign(this, { id, cursor: 0, run: null, state: null, progress: null, log: "", marks: [], settled: false });
-      studio.setParam("job", id);
+      studio.followed.add(id);
+      this.here();
       const over = new Promise((resolve) => this.waiting.set(id, resolve));
       queueMicrotask(() => this.poll());
       return over;
     }
 
+    here() { if (studio.tabNow() === "data") studio.setParam("job", this.id); }
+
     drop() {
       this.id = null;
-      studio.setParam("job", null);
+      this.here();
       this.place.hidden = true;
       this.place.innerHTML = this.shown = "";
     }
@@ -116,7 +119,7 @@
         body = `<p><b>${esc(run.reason || t(`live.${state}`))}</b>${run.hint || state === "stopped" ? ` <span class="st-muted">${esc(run.hint || t("data.job.stopped.hint"))}</span>` : ""}</p>`;
         acts = button("resume", "live.resume", "st-primary") + (state === "failed" && run.kind === "data" ? button("change", "data.job.change") : "") + button("drop", "action.dismiss");
       }
-      const html = `<header>${studio.pill(state)}<b>${esc(this.title())}</b><span class="st-muted dt-job-name">${esc(run.label)}</span><span class="st-push st-actions">${acts}</span></header>${body}`;
+      const html = `<header>${studio.pill(state)}<b>${esc(run.label.startsWith(this.title()) ? run.label : this.title())}</b>${run.label.startsWith(this.title()) ? "" : `<span class="st-muted dt-job-name">${esc(run.label)}</span>`}<span class="st-push st-actions">${acts}</span></header>${body}`;
       this.place.hidden = false;
       this.place.className = `dt-job st-card dt-job-${state}`;
       if (html !== this.shown) this.place.innerHTML = this.shown = html;

@@ -13,6 +13,8 @@
 
   /** Title of a data method; its name where the step is not known any more. */
   const titleOf = (steps, name) => steps?.find((s) => s.name === name)?.title || String(name || "").replaceAll("_", " ");
+  /** A name without the number the library put behind it: "chats-3" and its like are one family. */
+  const stem = (name) => name.replace(/(-\d{1,3})+$/, "") || name;
   const total = (rows) => (typeof rows === "number" ? rows : Object.values(rows || {}).reduce((a, b) => a + b, 0));
 
   const WIDE = ["text", "lines", "table", "model", "dataset", "datasets", "models"];
@@ -23,7 +25,8 @@
     /** @param options {models, datasets: [{ref, label, detail}], skip: [field names], changed: called after an edit} */
     constructor(place, specs, values = {}, options = {}) {
       Object.assign(this, { place, options, touched: new Set(), id: `dtf${(Form.count = (Form.count || 0) + 1)}` });
-      this.specs = specs.filter((s) => s.widget !== "hidden" && !(options.skip || []).includes(s.name));
+      const named = specs.filter((s) => s.name === "name").map((s) => ({ ...s, placeholder: "", help: t("data.form.name") }));  // of the result: asked last
+      this.specs = [...specs.filter((s) => s.name !== "name"), ...named].filter((s) => s.widget !== "hidden" && !(options.skip || []).includes(s.name));
       this.hidden = Object.fromEntries(Object.entries(values).filter(([name]) => specs.some((s) => s.name === name) && !this.specs.some((s) => s.name === name)));
       const start = Object.fromEntries(this.specs.map((s) => [s.name, name_in(values, s.name) ? values[s.name] : s.default]));
       const groups = [...new Set(this.specs.map((s) => s.group))], folded = groups.filter((g) => g === "advanced");
@@ -170,6 +173,6 @@
   }
   const name_in = (values, name) => values && Object.hasOwn(values, name) && values[name] !== undefined;
 
-  studio.dataParts = { icons, num, titleOf, total, Form };
+  studio.dataParts = { icons, num, titleOf, total, stem, Form };
   studio.dataViews = studio.dataViews || {};
 })();

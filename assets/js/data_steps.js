@@ -31,9 +31,9 @@
   /**
    * The dialog of one step.
    * @param options {step, values, reads: what it reads, context: {models, datasets}, errors: shown at once, action: words of the button,
-   *   wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10"}
+   *   skip: fields that are not asked for, wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10"}
    */
-  studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true }) => {
+  studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true, skip = [] }) => {
     const some = tries ? tryField(step) : null;
     const made = dialog(step.title, `<form method="dialog" novalidate><h2>${esc(step.title)}</h2><div class="st-dialog-body">
       <p class="st-muted dt-about">${esc(step.summary)} ${paperLink(step.paper)}</p>${reads ? `<p class="dt-reads">${esc(t("data.step.reads", { name: reads }))}</p>` : ""}
@@ -43,7 +43,7 @@
       <button type="submit" class="st-btn st-primary">${esc(action || t(some ? "data.step.all" : "data.step.run"))}</button></footer></form>`, "dt-dialog");
     const problems = made.querySelector(".dt-problems"), buttons = [...made.querySelectorAll("footer .st-btn:not([data-cancel])")];
     let wait, asked = 0;
-    const form = new Form(made.querySelector(".dt-form"), step.fields, values, { ...context, skip: reads || !step.starts && values.dataset ? ["dataset"] : [], changed: () => { clearTimeout(wait); wait = setTimeout(check, 350); } });
+    const form = new Form(made.querySelector(".dt-form"), step.fields, values, { ...context, skip: [...skip, ...(reads || !step.starts && values.dataset ? ["dataset"] : [])], changed: () => { clearTimeout(wait); wait = setTimeout(check, 350); } });
     if (!form.specs.length) made.querySelector(".dt-form").innerHTML = `<p class="st-muted">${esc(t("data.step.plain"))}</p>`;
     const filled = () => ({ ...(values.dataset && !("dataset" in form.values()) ? { dataset: values.dataset } : {}), ...form.values() });
     const recipe = (more = {}) => (wrap ? wrap({ ...filled(), ...more }) : { kind: "data", method: step.name, ...filled(), ...more });

@@ -25,7 +25,7 @@
 
     /** Number of the step whose version is shown. */
     at() {
-      const steps = this.head.pipeline || [], found = steps.findIndex((s) => s.ref === this.open.ref);
+      const steps = this.head.pipeline || [], found = steps.findLastIndex((s) => s.ref === this.open.ref);
       return found < 0 ? steps.length - 1 : found;
     }
 
@@ -62,7 +62,7 @@
       const made = [...this.head.pipeline.slice(start, from).map((e) => e.step), ...steps];
       const values = made.length === 1 ? { kind: "data", ...made[0] } : { kind: "data", method: "pipeline", steps: made };
       if (start) values.dataset = this.head.pipeline[start - 1].ref;
-      return { ...values, name: this.head.name.slice(0, 80) };
+      return { ...values, name: studio.dataParts.stem(this.head.name) };
     }
 
     edit(i) {
@@ -70,7 +70,7 @@
       if (!step) return studio.toast(t("data.step.unknown", { name: entry.step.method }), "bad");
       const { method, ...values } = entry.step, later = this.head.pipeline.slice(i + 1).map((e) => e.step);
       studio.stepDialog({
-        step, values, context: this.frame.context(), reads: i ? t("data.step.output", { n: i }) : "", tries: false,
+        step, values, context: this.frame.context(), reads: i ? t("data.step.output", { n: i }) : "", tries: false, skip: ["name"],
         action: later.length ? t("data.step.rerun", { n: later.length + 1 }) : t("data.step.run_again"),
         wrap: (filled) => { const { name, dataset, ...rest } = filled; return this.recipe(i, [{ method, ...rest }, ...later]); },
         run: (recipe) => this.frame.submit(recipe),

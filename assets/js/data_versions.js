@@ -24,7 +24,7 @@
     }).sort((a, b) => b.all[0].created - a.all[0].created);
   }
 
-  const line = (v, now) => `<button type="button" class="dt-item${v.ref === now ? " dt-now" : ""}" data-ref="${esc(v.ref)}" ${v.ref === now ? 'aria-current="true"' : ""} title="${esc(`${v.name} · ${v.ref}`)}"><b>${esc(v.name)}</b><small>${esc(t("library.rows", { n: num(v.total ?? total(v.rows)) }))} · ${esc(t("data.steps.n", { n: v.steps }))} · ${esc(studio.ago(v.created))}</small></button>`;
+  const line = (v, now) => `<button type="button" class="dt-item${v.ref === now ? " dt-now" : ""}" data-ref="${esc(v.ref)}" ${v.ref === now ? 'aria-current="true"' : ""} title="${esc(`${v.name} · ${v.ref}`)}"><b>${esc(v.name)}</b><small>${esc(t("library.rows", { n: num(v.total ?? total(v.rows)) }))} · ${esc(v.steps === 1 ? t("data.steps.one") : t("data.steps.n", { n: v.steps }))} · ${esc(studio.ago(v.created))}</small></button>`;
 
   /** The rail's list. */
   studio.dataList = (place, versions, now, filter, unfolded) => {

@@ -3,6 +3,8 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
 
+  studio.followed = new Set();  // runs whose end is told elsewhere on the page
+
   class Dock {
     constructor({ element, root }) {
       Object.assign(this, { root, run: null, cursor: 0, loss: [], open: false });
@@ -40,7 +42,7 @@
     tell({ active, last }) {
       if (this.watched && last && this.watched === last.id && !active.some((r) => r.id === last.id)) {
         const kind = last.state === "succeeded" ? "good" : last.state === "stopped" ? "info" : "bad";
-        studio.toast(t(`dock.${last.state}`, { name: last.label }), kind, last.reason || "");
+        if (!studio.followed.has(last.id)) studio.toast(t(`dock.${last.state}`, { name: last.label }), kind, last.reason || "");
         window.dispatchEvent(new CustomEvent("studio:runs-ended", { detail: last.id }));
         const tab = studio.tabNow();
         if (tab) studio.send(`refresh_${tab}`);
@@ -54,16 +56,16 @@
         ? `<button type="button" class="st-btn st-small" data-queue aria-expanded="${this.open}" aria-controls="st-queue">${esc(t("dock.waiting", { n: Math.max(waiting, queue.length) }))}</button>` : "";
       let html;
       if (!first)
-        html = `<span class="st-dock-idle">${last ? `${studio.pill(last.state)} <button type="button" class="st-link" data-open="${esc(last.id)}">${esc(last.label)}</button> <span class="st-muted">${esc(studio.ago(last.ended))}</span>` : `<span class="st-muted">${esc(t("dock.idle"))}</span>`}</span>${more}`;
+        html = `<span class="st-dock-idle">${last ? `${studio.pill(last.state)} <button type="button" class="st-link" data-open="${esc(last.id)}" data-kind="${esc(last.kind)}">${esc(last.label)}</button> <span class="st-muted">${esc(studio.ago(last.ended))}</span>` : `<span class="st-muted">${esc(t("dock.idle"))}</span>`}</span>${more}`;
       else {
         const p = this.progress, share = p?.total ? Math.min(1, p.done / p.total) : 0;
         const eta = first.state === "running" && p?.eta != null ? t("dock.left", { time: studio.duration(p.eta) }) : t(`state.${first.state}`);
-        html = `<button type="button" class="st-dock-name st-link" data-open="${esc(first.id)}" title="${esc(first.label)}">${esc(first.label)}</button>
+        html = `<button type="button" class="st-dock-name st-link" data-open="${esc(first.id)}" data-kind="${esc(first.kind)}" title="${esc(first.label)}">${esc(first.label)}</button>
           ${studio.pill(first.state)}
           <div class="st-bar${first.state === "starting" ? " st-indeterminate" : ""}" role="progressbar" aria-label="${esc(t("live.progress"))}" aria-valuenow="${Math.round(share * 100)}" aria-valuemin="0" aria-valuemax="100"><i style="width:${(share * 100).toFixed(1)}%"></i></div>
           <span class="st-dock-num">${p?.total ? `${studio.num(p.done)}/${studio.num(p.total)}` : ""}</span><span class="st-dock-eta st-muted">${esc(eta)}</span>
           <span class="st-dock-loss">${this.loss.length ? `${esc(t("live.loss"))} <b>${studio.num(this.loss.at(-1))}</b>` : ""}</span>${studio.spark(this.loss)}
-          <span class="st-dock-actions">${more}<button type="button" class="st-btn st-small" data-open="${esc(first.id)}">${esc(t("action.open"))}</button>
+          <span class="st-dock-actions">${more}<button type="button" class="st-btn st-small" data-open="${esc(first.id)}" data-kind="${esc(first.kind)}">${esc(t("action.open"))}</button>
           <button type="button" class="st-btn st-small st-danger" data-stop="${esc(first.id)}" ${first.state === "stopping" ? "disabled" : ""}>${esc(t("live.stop"))}</button></span>`;
       }
       if (html !== this.shown) {
@@ -77,8 +79,8 @@
     drawQueue(others, queue) {
       this.list.hidden = !this.open || !(queue.length || others.length);
       if (this.list.hidden) return;
-      const html = `<h2>${esc(t("dock.queue"))}</h2><ol>${others.map((run) => `<li><button type="button" class="st-link" data-open="${esc(run.id)}">${esc(run.label)}</button>${studio.pill(run.state)}
-          <span class="st-row-actions"><button type="button" class="st-btn st-small st-danger" data-stop="${esc(run.id)}">${esc(t("live.stop"))}</button></span></li>`).join("")}${queue.map((run, i) => `<li><button type="button" class="st-link" data-open="${esc(run.id)}">${esc(run.label)}</button>${studio.pill(run.state)}
+      const html = `<h2>${esc(t("dock.queue"))}</h2><ol>${others.map((run) => `<li><button type="button" class="st-link" data-open="${esc(run.id)}" data-kind="${esc(run.kind)}">${esc(run.label)}</button>${studio.pill(run.state)}
+          <span class="st-row-actions"><button type="button" class="st-btn st-small st-danger" data-stop="${esc(run.id)}">${esc(t("live.stop"))}</button></span></li>`).join("")}${queue.map((run, i) => `<li><button type="button" class="st-link" data-open="${esc(run.id)}" data-kind="${esc(run.kind)}">${esc(run.label)}</button>${studio.pill(run.state)}
           <span class="st-row-actions"><button type="button" class="st-icon" data-up="${esc(run.id)}" data-before="${esc(queue[i - 1]?.id || "")}" ${i ? "" : "disabled"} aria-label="${esc(t("dock.up", { name: run.label }))}">↑</button>
           <button type="button" class="st-icon" data-down="${esc(run.id)}" data-before="${esc(queue[i + 2]?.id || "")}" ${i < queue.length - 1 ? "" : "disabled"} aria-label="${esc(t("dock.down", { name: run.label }))}">↓</button>
           <button type="button" class="st-btn st-small" data-stop="${esc(run.id)}">${esc(t("action.cancel_run"))}</button></span></li>`).join("")}</ol>`;
@@ -91,7 +93,7 @@
       const { open, stop, up, down, before } = button.dataset;
       try {
         if ("queue" in button.dataset) { this.open = !this.open; this.shown = ""; }
-        else if (open) return studio.openRun(open);
+        else if (open) return button.dataset.kind === "data" ? studio.open("data", { run: open }) : studio.openRun(open);
         else if (stop) { button.disabled = true; await studio.call("stop", { run: stop }); }
         else if (up || down) await studio.call("reorder", { run: up || down, before: before || null });
         window.dispatchEvent(new CustomEvent("studio:runs"));

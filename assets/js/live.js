@@ -126,7 +126,8 @@
     }
 
     about() {
-      const run = this.details;
+      const run = this.details, learns = ["sft", "pretrain"].includes(run.kind);
+      if (!learns && !this.root.querySelector(".st-run-grid.st-no-charts")) { this.$(".st-run-grid").classList.add("st-no-charts"); this.$("[data-side=log]").click(); }
       this.$("h1").textContent = run.label;
       this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), studio.method(run), ...run.uses].filter(Boolean).map(esc).join(" · ");
       const recipe = this.$("[data-pane=recipe]");

@@ -63,12 +63,8 @@ def data_open(ref: str, owner: str | None = None) -> dict[str, Any]:
 
     row, table = _table(ref, owner)
     version = table.version
-    by_hash: dict[str, str] = {}
-    for other in reversed(artifacts.listed(("dataset",), scope(owner))):
-        if other["meta"].get("version") and Path(other["path"]).is_dir():
-            by_hash[other["meta"].get("hash", "")] = other["ref"]
-    by_hash[version.hash] = row["ref"]
-    pipeline = [{"step": entry["step"], "title": _title(entry["step"].get("method", "")), "ref": by_hash.get(entry["hash"]),
+    stages = _stages(owner) | {version.meta["history"][-1]["made"]: row["ref"]}
+    pipeline = [{"step": entry["step"], "title": _title(entry["step"].get("method", "")), "ref": stages.get(entry["made"]),
                  **{key: entry.get(key) for key in ("rows_in", "rows_out", "changed", "dropped", "reasons", "facts", "mended",
                                                     "seconds", "made")}} for entry in version.meta["history"]]
     return _listed(row, version) | {
@@ -272,6 +268,21 @@ def data_steps() -> list[dict[str, Any]]:
     return [{"name": name, "title": method.title, "summary": method.summary, "group": method.group, "starts": method.starts,
              "paper": method.paper, "fields": [asdict(spec) for spec in fields(method.Recipe)]}
             for name, method in registry.family("data").items() if issubclass(method, Step)]
+
+
+def _stages(owner: str | None) -> dict[float, str]:
+    """When a version's last step ended -> its reference: what tells stages apart even where a step changed nothing."""
+    from studio.datasets.version import Version
+    from studio.library import artifacts
+
+    found = {}
+    for row in reversed(artifacts.listed(("dataset",), scope(owner))):
+        if row["meta"].get("version"):
+            try:
+                found[Version(row["path"]).meta["history"][-1]["made"]] = row["ref"]
+            except StudioError:
+                continue  # its files are gone
+    return found
 
 
 def _table(ref: str, owner: str | None) -> tuple[dict[str, Any], Table]:

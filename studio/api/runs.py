@@ -152,19 +152,28 @@ def _advance() -> None:
 
 def _public(row: dict[str, Any]) -> dict[str, Any]:
     found = {str(key): value for key, value in row.items() if key not in _HIDDEN}  # plain str, not SQLAlchemy's own
-    return found | {"label": row["name"] or _label(row)}
+    return found | {"label": _label(row) if row["kind"] == "data" or not row["name"] else row["name"]}
 
 
 def _label(row: dict[str, Any]) -> str:
-    """``Starter · Polite answers`` for a run that was given no name; from the references alone, so it is quick."""
+    """``Starter · Polite answers`` for a run that was given no name, ``Statistics · Polite answers`` for a step of the dataset
+    builder; from the references alone, so it is quick."""
     from studio.library.refs import shipped_datasets
 
     recipe = row.get("recipe") or {}
-    model, data = str(recipe.get("model") or ""), str(recipe.get("dataset") or "")
+    model, data = str(recipe.get("model") or ""), str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
     if data.startswith("shipped:"):
         data = shipped_datasets().get(data[8:], {}).get("title", data[8:])
-    words = ["Starter" if model == "starter" else _short(model), _short(data)]
+    first = _title(row) if row["kind"] == "data" else "Starter" if model == "starter" else _short(model)
+    words = [first, (row["kind"] == "data" and row["name"]) or _short(data)]
     return " · ".join(word for word in words if word) or f"{row['kind']} {row['method']}"
+
+
+def _title(row: dict[str, Any]) -> str:
+    from studio import registry
+
+    family = registry.family(row["kind"])
+    return family.get(row["method"]).title if row["method"] in family else row["method"]
 
 
 def _short(ref: str) -> str:
@@ -172,7 +181,7 @@ def _short(ref: str) -> str:
         from studio.library import artifacts
 
         try:
-            return artifacts.get(ref[8:])["name"]
+            return artifacts.get(ref[8:].partition("#")[0])["name"]
         except StudioError:
             return ""
     return ref.removeprefix("hub:").rpartition("/")[2]
