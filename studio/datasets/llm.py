@@ -135,6 +135,7 @@ class Client:
         self._lock, self._opening = threading.Lock(), threading.Lock()
         self._in_a_row = 0
         self._told = 0.0
+        self._more: dict[str, float] = {}
         self._ours = False
         self._stop = threading.Event()
         if self.remote:
@@ -223,13 +224,18 @@ class Client:
             self.usage.completion_tokens += written
             self.usage.cost += (read * self.settings["price_in"] + written * self.settings["price_out"]) / 1e6
 
-    def report(self, always: bool = False) -> None:
-        """Tell the run what was used, at most once a second."""
+    def report(self, always: bool = False, **more: float) -> None:
+        """Tell the run what was used, at most once a second. ``more`` figures stand with it."""
         now = time.monotonic()
+        self._more |= more
         if always or now - self._told >= 1:
             self._told = now
-            self.ctx.metric(self.usage.requests, {key: value for key, value in self.usage.to_dict().items()
-                                                  if key != "requests" and (value or "tokens" in key)})
+            used = {key: value for key, value in self.usage.to_dict().items() if value or "tokens" in key}
+            self.ctx.metric(used.pop("requests", 0), used | self._more)
+
+    def stop(self) -> None:
+        """No request is begun or tried again from now on."""
+        self._stop.set()
 
     # ---- the server
 
