@@ -98,14 +98,15 @@ class Query:
             yield _among(LISTS[name], wanted)
         for key, wanted in self.tags.items():
             sql, more = _among("map_extract_value(tags, ?)", wanted)
-            yield sql, [key] * sql.count("map_extract_value") + more
+            yield sql, [key, *more]
         if self.search and self.regex:
             yield f"regexp_matches({TEXT}, ?)", ["(?im)" + self.search]
         elif self.search:
             # The stored JSON is looked through first, which is quick; what it finds may be a key, a role or half of an
             # escape such as \n, so where that can be, the texts themselves decide.
             stored = orjson.dumps(self.search).decode()[1:-1]
-            yield "contains(lower(row), lower(?))", [stored]
+            ways = sorted({stored, self.search})  # what a tool is called with is stored as JSON itself
+            yield "(" + " OR ".join(["contains(lower(row), lower(?))"] * len(ways)) + ")", ways
             if _may_mislead(stored):
                 yield f"contains(lower({TEXT}), lower(?))", [self.search]
 
@@ -121,12 +122,9 @@ class Query:
 
 def _among(column: str, wanted: tuple[str, ...]) -> tuple[str, list[Any]]:
     """One of the values; :data:`NONE` stands for no value at all."""
-    named = [value for value in wanted if value != NONE]
-    nothing = f"({column} IS NULL OR {column} = '')"
-    if NONE not in wanted:
-        return f"{column} IN (SELECT unnest(?::VARCHAR[]))", [named]
-    return (f"({nothing} OR {column} = ?)", [*named]) if len(named) == 1 else (
-        (nothing, []) if not named else (f"({nothing} OR list_contains(?::VARCHAR[], {column}))", [named]))
+    if NONE in wanted:
+        return f"coalesce({column}, '') IN (SELECT unnest(?::VARCHAR[]))", [[*wanted, ""]]
+    return f"{column} IN (SELECT unnest(?::VARCHAR[]))", [list(wanted)]
 
 
 _FRAME = ('{"messages":[{"role":"system","content":"","role":"user","content":"","role":"assistant","content":"",'

@@ -14,11 +14,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from studio.datasets.edits import Edits, Key, Mark
+from studio.datasets.edits import Edits, Mark
 from studio.datasets.query import NONE, STATES, Query
-from studio.datasets.version import COLUMNS, SPLITS, Item, Version, item_of
+from studio.datasets.version import COLUMNS, Item, Version, item_of
 from studio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -48,7 +46,8 @@ def connect(memory: str = MEMORY, temp: Path | None = None) -> duckdb.DuckDBPyCo
     import duckdb
 
     config = {"threads": 1, "memory_limit": memory, "temp_directory": str(temp or ""),
-              "autoinstall_known_extensions": False, "autoload_known_extensions": False}
+              "autoinstall_known_extensions": False, "autoload_known_extensions": False,
+              "python_enable_replacements": False}  # a name in a query is never a variable of this program
     return duckdb.connect(config=config)
 
 
@@ -346,14 +345,20 @@ def _run(work: Any) -> Any:
         return work()
     except duckdb.OutOfMemoryException as err:
         raise StudioError("This needs more memory than the table may use.", "Narrow the search.", "search") from err
-    except duckdb.IOException as err:
-        raise StudioError("The files of this dataset cannot be read.", "Run the step that made it again.", "dataset") from err
-    except duckdb.InvalidInputException as err:
-        said = str(err).removeprefix("Invalid Input Error: ").split("\n")[0]
-        if not re.search(r"missing|invalid|bad|trailing|unexpected|no argument|pattern|repetition|escape|regex", said):
+    except duckdb.Error as err:
+        said = str(err).partition(": ")[2].split("\n")[0]
+        if isinstance(err, duckdb.IOException) or ".parquet" in said:
+            raise StudioError("The files of this dataset cannot be read.", "Run the step that made it again.",
+                              "dataset") from err
+        if not isinstance(err, duckdb.InvalidInputException) or not _RE2.match(said):
             raise
         raise StudioError(f"This is no regular expression: {said.replace('(?im)', '')[:200]}.",
                           "Look-arounds and back references are not known here.", "search") from err
+
+
+# What RE2, the regular expressions of DuckDB, says of a pattern that it does not take.
+_RE2 = re.compile("missing|unexpected|trailing|no argument|invalid (escape|character|repetition|perl|UTF|named)|bad repetition"
+                  "|pattern too large")
 
 
 def _remember(key: tuple[Any, ...], found: Any) -> None:
@@ -362,15 +367,3 @@ def _remember(key: tuple[Any, ...], found: Any) -> None:
         size = sum(array.nbytes for array in _positions.values())
         while size > CACHED and len(_positions) > 1:
             size -= _positions.popitem(last=False)[1].nbytes
-
-
-def keys_of(touched: list[Key]) -> list[dict[str, Any]]:
-    """Rows an action touched, for the page."""
-    return [{"split": split, "pos": pos} for split, pos in touched]
-
-
-def row_of(item: Item) -> dict[str, Any]:
-    return orjson.loads(item.text)
-
-
-__all__ = ["SPLITS", "Table", "connect", "cursor", "edited", "escaped", "keys_of", "row_of", "shown_of"]
