@@ -110,7 +110,9 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
     on_upload.__annotations__ = {"path": str, "request": gr.Request}
 
     def on_open(detail: dict, method: str, *held: Any) -> list[Any]:
-        """``{"values": …}`` merges over the form, ``{"yaml": text}`` replaces it."""
+        """``{"values": …}`` merges over the form, ``{"yaml": text}`` replaces it, ``{"check": true}`` looks at it again."""
+        if detail.get("check"):
+            return [check(form, None, method, *held), *[gr.skip()] * len(form.inputs)]
         if "yaml" in detail:
             try:
                 values = parse(read_yaml(str(detail["yaml"])), kind, method).to_dict()

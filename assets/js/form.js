@@ -150,12 +150,7 @@
       } while (!["succeeded", "failed", "stopped", "lost"].includes(run.state));
       if (run.state !== "succeeded") throw { message: t("estimate.not_installed", part), hint: [run.reason, run.hint].filter(Boolean).join(" ") };
       studio.toast(t("estimate.installed", part));
-      const state = studio.forms[tab];
-      if (state.install?.name === part.name) {
-        Object.assign(state, { install: null, errors: {}, refused: null });
-        showErrors(tab, state);
-        window.dispatchEvent(new CustomEvent("studio:form", { detail: tab }));
-      }
+      studio.send(`open_${tab}`, { check: true });
     } catch (error) {
       studio.toast(error.message, "bad", error.hint || "");
       button.disabled = false;

@@ -28,14 +28,15 @@ def make(method: Any, recipe: Any, ctx: Any) -> None:
         ended = manager.free_memory(lambda: (free_on(wanted.device) or 0) >= wanted.memory)
         if ended:
             names = ", ".join(label for label, _ in ended)
-            ctx.log(f"Unloaded from the chat to make room: {names}. This run needs about {hardware.size(wanted.memory)} of "
-                    f"memory, {hardware.size(free)} were free. Chatting loads what was unloaded again.")
+            ctx.log(f"Unloaded from the chat to make room: {names}. This run needs about "
+                    f"{hardware.size(wanted.memory)} of memory, {hardware.size(free)} were free. Chatting loads what was "
+                    "unloaded again.")
     except Exception:
         traceback.print_exc()
 
 
 def free_on(device: str) -> int | None:
-    """Bytes a run may take: of the machine's memory, or with ``device="gpu"`` of the first graphics card it may use."""
+    """Bytes a run may take of the machine's memory, or with ``device="gpu"`` of the first card it may use."""
     if device != "gpu":
         return hardware.free_memory()
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()

@@ -19,8 +19,8 @@ class LongRecipe(Recipe):
 
 def values(step: int) -> dict[str, float]:
     """Four curves, none of which is smooth."""
-    return {"loss": 1 / math.sqrt(step) + 0.1 * math.sin(step), "learning_rate": 1e-3 / step, "grad_norm": 1 + math.cos(step),
-            "tokens_per_second": 1000.0 + step % 7}
+    return {"loss": 1 / math.sqrt(step) + 0.1 * math.sin(step), "learning_rate": 1e-3 / step,
+            "grad_norm": 1 + math.cos(step), "tokens_per_second": 1000.0 + step % 7}
 
 
 class Long(Method):

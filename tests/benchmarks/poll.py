@@ -1,8 +1,8 @@
-"""What watching a live run of 100,000 points costs: bytes on the wire, the browser's main thread, and the server, by tabs.
+"""What watching a live run of 100,000 points costs: bytes on the wire, the browser's main thread, the server, by tabs.
 
-All tabs are in sight at once, as on as many machines (a hidden tab does not poll), and this machine draws them all: where that
-is more than it can do they poll less often, so the server's share is also given per poll. The first tab has a desktop's
-window, the others small ones.
+All tabs are in sight at once, as on as many machines (a hidden tab does not poll), and this machine draws them all:
+where that is more than it can do they poll less often, so the server's share is also given per poll. The first tab has
+a desktop's window, the others small ones.
 """
 
 from __future__ import annotations

@@ -23,10 +23,16 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 class Server:
-    """The studio's UI as its own process."""
+    """The studio's UI as its own process.
 
-    def __init__(self, home: Path):
+    Args:
+        environment: Variables for it, over those of this process.
+        python: Interpreter of another environment.
+    """
+
+    def __init__(self, home: Path, environment: dict[str, str] | None = None, python: str = sys.executable):
         self.home, self.process, self.took = home, None, 0.0  # took: seconds until it answered
+        self.environment, self.python = environment or {}, python
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -34,10 +40,10 @@ class Server:
 
     def start(self, *extra: str) -> None:
         environment = os.environ | {"STUDIO_HOME": str(self.home), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-                                    "PYTHONPATH": str(ROOT)}
+                                    "PYTHONPATH": str(ROOT)} | self.environment
         with open(self.home / "ui.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "components.app", "--port", str(self.port), "--no-browser", *extra],
+                [self.python, "-m", "components.app", "--port", str(self.port), "--no-browser", *extra],
                 cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
         began = time.monotonic()
         while time.monotonic() < began + 120:

@@ -42,17 +42,18 @@ print(json.dumps(out | {"installed": extras.installed(sys.argv[1])}))
 """
 
 
-def make_wheel(folder: Path, name: str, files: int = 0, needs: str = "", info_last: bool = False) -> None:
+def make_wheel(folder: Path, name: str, files: int = 0, needs: str = "", info_last: bool = False,
+               version: str = "1.5") -> None:
     """A wheel. With dist-info first a killed pip leaves a package that looks installed to pip, with dist-info last
     (as most are) one that looks installed to an import."""
-    info = f"{name}-1.5.dist-info"
-    head = {f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n"
+    info = f"{name}-{version}.dist-info"
+    head = {f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
                                 + (f"Requires-Dist: {needs}\n" if needs else ""),
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: toy\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
     body = {f"{name}_data/{number}.txt": "text" for number in range(files)} | {f"{name}.py": "VALUE = 1\n"}
     content = body | head if info_last else head | body
     content[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*content, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"{name}-1.5-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         for path, text in content.items():
             wheel.writestr(path, text)
 

@@ -15,12 +15,13 @@ GB = 10**9
 
 
 class Machine:
-    """Eight gigabytes free, and engines that hold some more: base -> (state, answers under way, seconds idle, bytes)."""
+    """Eight gigabytes free, and engines: base -> (state, answers under way, seconds idle, bytes held)."""
 
     def __init__(self, monkeypatch, home, engines: dict[str, tuple[str, int | None, float, int]]):
         self.free, self.engines, self.ended = 8 * GB, dict(engines), []
         for pid, (base, (state, *_)) in enumerate(engines.items(), 1):
-            records.write(records.path_of(base), {"base": base, "label": base.title(), "state": state, "pid": pid, "port": pid})
+            record = {"base": base, "label": base.title(), "state": state, "pid": pid, "port": pid}
+            records.write(records.path_of(base), record)
         bases = dict(enumerate(engines, 1))
         monkeypatch.setattr(records, "alive", lambda record: record["base"] in self.engines)
         monkeypatch.setattr(hardware, "free_memory", lambda: self.free)
@@ -62,8 +63,8 @@ def test_an_unknown_need_unloads_nobody(machine, needs):
 
 
 def test_the_longest_idle_goes_first_and_no_more_than_needed(machine):
-    assert machine.run(int(8.5 * GB)) == ["Unloaded from the chat to make room: Long. This run needs about 8.5 GB of memory, "
-                                          "8 GB were free. Chatting loads what was unloaded again."]
+    assert machine.run(int(8.5 * GB)) == ["Unloaded from the chat to make room: Long. This run needs about 8.5 GB of "
+                                          "memory, 8 GB were free. Chatting loads what was unloaded again."]
     assert machine.ended == ["long"]
 
 
