@@ -13,6 +13,7 @@ from studio.errors import StudioError
 
 MAX_JSON = 32 * 1024 * 1024  # a sane config or weight index; a larger one is not read
 MAX_HEADER = 100 * 1024 * 1024  # the limit of the safetensors format itself
+PROMPT_TYPES = ("PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING")  # adapters that are learned tokens, not changes of weights
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 

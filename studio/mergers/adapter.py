@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from studio.errors import StudioError
 from studio.library import refs
+from studio.library.modelinfo import PROMPT_TYPES
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
 
@@ -91,7 +92,7 @@ class MergeAdapter(Method):
         if not adapter.is_adapter:
             raise StudioError(f"{adapter.label} is a whole model already; there is nothing to merge.",
                               "Choose an adapter.", "model")
-        if adapter.meta.get("peft_type") in ("PREFIX_TUNING", "P_TUNING", "PROMPT_TUNING"):
+        if adapter.meta.get("peft_type") in PROMPT_TYPES:
             raise StudioError(f"{adapter.label} adds virtual words to the input, which have no place in the weights.",
                               "Use it as an adapter, or train a LoRA instead.", "model")
         return adapter, refs.resolve_model(load.base_of(adapter))

@@ -7,6 +7,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.library import refs
+from studio.library.modelinfo import PROMPT_TYPES
 
 
 def _loaded(what: Any, ref: Any, trust: bool, **kwargs: Any) -> Any:
@@ -100,7 +101,8 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
         from peft import PeftModel
 
         try:
-            made = PeftModel.from_pretrained(made, ref.source, is_trainable=not merge)
+            made = PeftModel.from_pretrained(made, ref.source,
+                                             is_trainable=not merge and ref.meta.get("peft_type") not in PROMPT_TYPES)
         except (OSError, ValueError, RuntimeError) as err:
             raise StudioError(f"The adapter {ref.label} does not fit its base {source.label}.",
                               "Choose the model it was trained on.", "model") from err

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
@@ -26,6 +27,7 @@ from studio.jobs.files import read_json, write_json
 from studio.trainers.callbacks import Watch
 
 STATE = "studio.json"
+ENCODER = "prompt_encoder.safetensors"
 # Above this the logits of a batch are not built: TRL's tiled loss is slower on small models but needs far less memory.
 PLAIN_LOSS_BYTES = 1 << 30
 
@@ -70,7 +72,9 @@ class StudioTrainer(SFTTrainer):
         inputs["use_cache"] = False
         loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
         if not training or self._logs_next():
-            self._measure(outputs.logits, inputs["labels"], "train" if training else "eval")
+            # learned tokens before the text (P-Tuning, prompt tuning) have logits but no labels
+            logits = outputs.logits[:, -inputs["labels"].shape[1]:]
+            self._measure(logits, inputs["labels"], "train" if training else "eval")
         return (loss, outputs) if return_outputs else loss
 
     def _logs_next(self) -> bool:
@@ -144,6 +148,8 @@ class StudioTrainer(SFTTrainer):
             shutil.rmtree(folder, ignore_errors=True)
             Trainer._save_checkpoint(self, model, trial)  # TRL's own would write a model card into every checkpoint
             (folder / STATE).write_text(json.dumps(self.memory), "utf-8")
+            if encoder := self._prompt_encoder():
+                save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, folder / ENCODER)
             mark_complete(folder)
         except BaseException as err:
             shutil.rmtree(folder, ignore_errors=True)
@@ -164,8 +170,17 @@ class StudioTrainer(SFTTrainer):
             (path / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
 
+    def _prompt_encoder(self) -> Any:
+        """What makes the learned tokens of P-Tuning and its kin; PEFT stores only the tokens that it made."""
+        return getattr(self.accelerator.unwrap_model(self.model), "prompt_encoder", None)
+
+    def _load_encoder(self, checkpoint: Path) -> None:
+        if (checkpoint / ENCODER).exists():
+            self._prompt_encoder().load_state_dict(load_file(checkpoint / ENCODER))
+
     def restore(self, checkpoint: Path) -> None:
         """Counters and the unfinished logging window of ``checkpoint``; call when training begins."""
+        self._load_encoder(checkpoint)
         try:
             self.memory |= json.loads((checkpoint / STATE).read_text("utf-8"))
         except (OSError, ValueError):
@@ -183,6 +198,7 @@ class StudioTrainer(SFTTrainer):
             return None
         self.state.best_model_checkpoint = str(folder)
         self._load_best_model()
+        self._load_encoder(folder)
         return step
 
 

@@ -27,8 +27,11 @@ _DEFAULTS = {"max_steps": -1, "gradient_accumulation_steps": 1, "weight_decay": 
              "trust_remote_code": False}
 
 
-def write(recipe: Any, lora: bool) -> str:
+def write(recipe: Any, adapter: tuple[str, dict[str, Any]] | None = None) -> str:
     """The script of an SFT recipe.
+
+    Args:
+        adapter: PEFT's config class and its arguments, if an adapter is trained.
 
     Raises:
         StudioError: model or data cannot be found or read.
@@ -41,9 +44,9 @@ def write(recipe: Any, lora: bool) -> str:
     chat = "messages" in kinds or ("prompt" in kinds and recipe.chat_template != "none"
                                    and _has_template(model, recipe))
     own_labels = chat and recipe.assistant_only_loss and _unmarked(recipe, model)
-    parts = [_head(recipe, lora), reading, _templates(recipe, model, chat),
-             _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels), _model(recipe, model, lora),
-             _train(recipe, lora, chat and not own_labels, kinds, model, bool(held))]
+    parts = [_head(recipe, adapter), reading, _templates(recipe, model, chat),
+             _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels), _model(recipe, model, adapter is not None),
+             _train(recipe, adapter, chat and not own_labels, kinds, model, bool(held))]
     return "\n\n".join(p.strip("\n") for p in parts if p.strip()) + "\n"
 
 
@@ -57,9 +60,11 @@ def _template_source(model: refs.ModelRef) -> refs.ModelRef:
     return refs.resolve_model(model.base) if lacks else model
 
 
-def _head(recipe: Any, lora: bool) -> str:
-    what = "LoRA" if lora else "full fine-tuning"
-    peft = "\nfrom peft import LoraConfig" if lora else ""
+def _head(recipe: Any, adapter: tuple[str, dict[str, Any]] | None) -> str:
+    from studio.registry import method
+
+    what = method(recipe.kind, recipe.method).title
+    peft = f"\nfrom peft import {adapter[0]}" if adapter else ""
     return f'''"""{recipe.name or "Fine-tuning"}: {what} of {recipe.model} on {recipe.dataset} with TRL.
 
 pip install trl peft datasets torch
@@ -227,7 +232,7 @@ def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
     return "\n".join(lines)
 
 
-def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.ModelRef, held: bool) -> str:
+def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, kinds: set[str], model: refs.ModelRef, held: bool) -> str:
     from studio.hardware import gpus
 
     values = {k: getattr(recipe, k) for k in (*_ALWAYS, *_DEFAULTS) if k in _ALWAYS
@@ -255,20 +260,17 @@ def _train(recipe: Any, lora: bool, chat: bool, kinds: set[str], model: refs.Mod
                                               and recipe.save_steps % recipe.eval_steps == 0):
             config += "\n    load_best_model_at_end=True,"
     config += "\n)"
-    lora_code = ""
-    if lora and not model.is_adapter:
-        names = [n.strip() for n in recipe.target_modules.split(",") if n.strip()]
-        target = "all-linear" if names in ([], ["all-linear"]) else names
-        more = "".join(f", {k}=True" for k in ("use_rslora", "use_dora") if getattr(recipe, k))
-        lora_code = (f"lora = LoraConfig(task_type=\"CAUSAL_LM\", r={recipe.r}, lora_alpha={recipe.lora_alpha}, "
-                     f"lora_dropout={recipe.lora_dropout}, target_modules={target!r}{more})\n")
+    adapter_code = ""
+    if adapter and not model.is_adapter:
+        name, values = adapter
+        adapter_code = f"adapter = {name}({', '.join(f'{k}={v!r}' for k, v in values.items())})\n"
     stop = ""
     if held and recipe.early_stopping_patience:
         stop = f", callbacks=[EarlyStoppingCallback({recipe.early_stopping_patience})]"
         config = config.replace("\n)", "\n    metric_for_best_model=\"loss\",\n)")
         config = "from transformers import EarlyStoppingCallback\n\n" + config
-    peft = ", peft_config=lora" if lora_code else ""
-    return (f"{config}\n{lora_code}trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=held, "
+    peft = ", peft_config=adapter" if adapter_code else ""
+    return (f"{config}\n{adapter_code}trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=held, "
             f"processing_class=tokenizer{peft}{stop})\ntrainer.train()\ntrainer.save_model(\"output/final\")")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.library import refs
+from studio.library.modelinfo import PROMPT_TYPES
 
 
 def check(recipe: Any) -> None:
@@ -20,6 +21,9 @@ def check(recipe: Any) -> None:
 
     model = refs.resolve_model(recipe.model)
     data.check(recipe)
+    if model.meta.get("peft_type") in PROMPT_TYPES:
+        raise StudioError(f"{model.label} is made of learned tokens, which cannot be trained further.",
+                          "Start from the model it belongs to.", "model")
     context = model.meta.get("context")
     if model.is_adapter and model.base:
         context = refs.resolve_model(model.base).meta.get("context")
@@ -79,12 +83,3 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
         raise
     return finish.finish(trainer, tokenizer, recipe, ctx, ref, made, held, steps, began)
 
-
-def lora_config(recipe: Any) -> Any:
-    """PEFT's config for a recipe with the adapter fields."""
-    from peft import LoraConfig
-
-    named = [part.strip() for part in recipe.target_modules.split(",") if part.strip()]
-    return LoraConfig(task_type="CAUSAL_LM", r=recipe.r, lora_alpha=recipe.lora_alpha,
-                      lora_dropout=recipe.lora_dropout, target_modules="all-linear" if named in ([], ["all-linear"])
-                      else named, use_rslora=recipe.use_rslora, use_dora=recipe.use_dora)

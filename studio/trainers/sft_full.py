@@ -47,7 +47,7 @@ class Full(Method):
     def script(cls, recipe: FullRecipe) -> str:
         from studio.trainers import script
 
-        return script.write(recipe, lora=False)
+        return script.write(recipe)
 
     @classmethod
     def run(cls, recipe: FullRecipe, ctx: Any) -> dict[str, Any]:

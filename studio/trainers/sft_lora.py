@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from studio.method import Estimate, Method
-from studio.recipe import field
-from studio.trainers.common import SFT, LoraFields, SFTRecipe
+from studio.trainers.adapters import AdapterMethod, epochs, rate
+from studio.trainers.common import LoraFields, SFTRecipe
 
 
 class LoraRecipe(LoraFields, SFTRecipe):
@@ -14,43 +13,16 @@ class LoraRecipe(LoraFields, SFTRecipe):
 
     method: ClassVar[str] = "lora"
 
-    learning_rate: float = field(3e-3, "Learning rate", "How large each step is. Too high: the loss jumps or becomes "
-                                 "NaN. Too low: it hardly falls. 3e-3 suits the starter; 1e-4 to 2e-4 is usual for "
-                                 "models of a billion and more.", group="training", widget="log", library=SFT, gt=0,
-                                 le=1.0)
-    num_train_epochs: float = field(6.0, "Epochs", "How often each example is seen. Small models need more (6 suits "
-                                    "the starter), models of a billion and more 1 to 3. Too many learn by heart: stop "
-                                    "when the validation loss rises.", group="training", library=SFT, gt=0, le=1000)
+    learning_rate: float = rate(3e-3, "1e-4 to 2e-4")
+    num_train_epochs: float = epochs()
 
 
-class Lora(Method):
+class Lora(AdapterMethod):
     """Adapter on a frozen model."""
 
     title = "LoRA"
     summary = "Trains a small adapter beside the frozen model: little memory, small files, the base stays as it is."
     paper = "https://arxiv.org/abs/2106.09685"
     Recipe = LoraRecipe
-
-    @classmethod
-    def check(cls, recipe: LoraRecipe) -> None:
-        from studio.trainers import sft
-
-        sft.check(recipe)
-
-    @classmethod
-    def estimate(cls, recipe: LoraRecipe) -> Estimate:
-        from studio.trainers import plan
-
-        return plan.estimate(recipe, lora=True)
-
-    @classmethod
-    def script(cls, recipe: LoraRecipe) -> str:
-        from studio.trainers import script
-
-        return script.write(recipe, lora=True)
-
-    @classmethod
-    def run(cls, recipe: LoraRecipe, ctx: Any) -> dict[str, Any]:
-        from studio.trainers import sft
-
-        return sft.run(recipe, ctx, adapter=sft.lora_config)
+    peft = "LoraConfig"
+    arguments = ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora")

@@ -1,0 +1,71 @@
+"""Every PEFT method: what should be trained is, the rest is not, and what is saved answers as it did when training ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from studio.library import refs
+from tests.train.conftest import run, series
+from tests.train.test_script import execute
+
+METHODS = {"lora": {}, "loha": {}, "lokr": {}, "vera": {"r": 32}, "oft": {"oft_block_size": 16},
+           "ia3": {}, "prefix_tuning": {}, "p_tuning": {"num_virtual_tokens": 8}, "prompt_tuning": {"num_virtual_tokens": 8}}
+
+
+def values(tiny, chats, method, **more):
+    return {"kind": "sft", "method": method, "model": str(tiny), "dataset": str(chats), "max_length": 64, "max_steps": 12,
+            "logging_steps": 1, "per_device_train_batch_size": 8, "bf16": "off"} | METHODS[method] | more
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learns_saves_and_loads(method, tiny, chats, tmp_path):
+    import torch
+    from peft import PeftModel
+
+    from studio.recipe import parse
+    from studio.trainers import data, load
+
+    summary, ctx = run(values(tiny, chats, method), tmp_path / "run")
+    assert 0 < summary["trained_parameters"] < 0.5 * summary["parameters"]
+    losses = series(tmp_path / "run", "eval_loss")
+    assert losses[max(losses)] < losses[0], "it learned something"
+    assert ctx.artifacts[0]["kind"] == "adapter"
+    ref = refs.resolve_model(str(ctx.output))
+    made = load.model(ref, torch.float32).eval()
+    base = load.model(refs.resolve_model(str(tiny)), torch.float32).eval()
+    assert isinstance(made, PeftModel)
+    recipe = parse(values(tiny, chats, method))
+    held = data.Encoder(load.tokenizer(ref), recipe, True).prepare(data.read(recipe)[1]).samples
+    found = []
+    for model in (made, base):
+        total = count = 0
+        for sample in held:
+            labels = torch.tensor([sample.labels])
+            with torch.no_grad():
+                loss = model(input_ids=torch.tensor([sample.input_ids]), labels=labels).loss
+            learned = int((labels[:, 1:] != -100).sum())
+            total, count = total + float(loss) * learned, count + learned
+        found.append(total / count)
+    # As loaded from disk it has the validation loss that the run told, and the base the one before. Learned tokens, which
+    # begin at random, change the model from the start.
+    assert found[0] == pytest.approx(summary["eval_loss"], abs=2e-4)
+    assert "tuning" in method or found[1] == pytest.approx(losses[0], abs=2e-4)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "lora"])
+def test_the_script_gives_the_same_losses(method, tiny, chats, tmp_path, monkeypatch):
+    run(values(tiny, chats, method, max_steps=6), tmp_path / "studio")
+    theirs = {h["step"]: h["loss"] for h in execute(values(tiny, chats, method, max_steps=6), tmp_path, monkeypatch) if "loss" in h}
+    ours = series(tmp_path / "studio", "loss")
+    assert theirs.keys() == ours.keys() and len(ours) == 6
+    assert all(ours[step] == pytest.approx(theirs[step], abs=1e-4) for step in ours)
+
+
+@pytest.mark.parametrize("method", ["vera", "oft", "p_tuning"])
+def test_stopped_and_resumed(method, tiny, chats, tmp_path):
+    whole = values(tiny, chats, method, save_steps=4, eval_steps=4)
+    run(whole, tmp_path / "whole")
+    run(whole, tmp_path / "cut", stop_at=6)
+    run(whole, tmp_path / "cut", resume=True)
+    a, b = series(tmp_path / "whole", "loss"), series(tmp_path / "cut", "loss")
+    assert b == pytest.approx(a, abs=1e-6)
