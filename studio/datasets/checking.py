@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from studio.datasets import answers, llm, verify
 from studio.datasets.step import StepRecipe
@@ -12,7 +12,12 @@ from studio.datasets.verify import Verdict
 from studio.errors import StudioError
 from studio.recipe import field
 
+if TYPE_CHECKING:
+    from studio.datasets.generate import Asker
+    from studio.jobs.context import Context
+
 MOST_REFERENCES = 1_000_000
+CALM = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 768}  # a judge says its likeliest words, not too many
 _QUESTIONS = ("prompt", "question", "instruction", "problem", "text", "task", "query", "input")
 _TOLD = {"check": ["judge"]}
 
@@ -103,6 +108,21 @@ class Checking:
 
     def __call__(self, answer: str, row: dict[str, Any], ask: Callable[..., str] | None = None) -> Verdict:
         return self.function(answer, row, ask=ask, **self.options)
+
+
+def judge_of(recipe: Any, ctx: Context) -> llm.Client:
+    """The client of a recipe's judge: it says its likeliest words."""
+    return llm.open(recipe, ctx, recipe.judge, recipe.judge_model, "judge", **CALM)
+
+
+def asker(ask: Asker, name: str, client: llm.Client) -> Any:
+    """A judge as :mod:`studio.datasets.judge` calls it; every question goes through the journal."""
+    count = iter(range(1000))
+
+    def one(messages: list[dict[str, str]]) -> str:
+        return ask.all(f"{name}/{next(count)}", messages, client=client, **CALM)[0].text
+
+    return one
 
 
 def references(ref: str, column: str = "") -> dict[str, dict[str, Any]]:

@@ -86,7 +86,7 @@ class Verified(MakeStep):
             ctx.warning("same_answers", "At temperature 0 all answers to a question are the same.", "Raise it, e.g. to 0.8.")
         with ExitStack() as stack:
             client = stack.enter_context(llm.open(recipe, ctx))
-            judge = stack.enter_context(judge_of(recipe, ctx)) if check.judges and recipe.judge else client
+            judge = stack.enter_context(checking.judge_of(recipe, ctx)) if check.judges and recipe.judge else client
             journal = stack.enter_context(llm.journal(ctx, out))
             pairs = None
             if recipe.output == "both":
@@ -103,22 +103,6 @@ class Verified(MakeStep):
                 parents = [(recipe.dataset, "dataset")] if recipe.dataset else []
                 ctx.artifact("dataset", made.path, f"{recipe.name or name_of(recipe)} · pairs", facts_of(made), parents)
         return facts
-
-
-def judge_of(recipe: Any, ctx: Context) -> llm.Client:
-    """The client of a recipe's judge: it says its likeliest words."""
-    return llm.open(recipe, ctx, recipe.judge, recipe.judge_model, "judge", temperature=0.0, top_p=1.0, max_new_tokens=512)
-
-
-def asker(ask: Asker, name: str, client: llm.Client) -> Any:
-    """A judge as :mod:`studio.datasets.judge` calls it; every question goes through the journal."""
-    count = iter(range(1000))
-
-    def one(messages: list[dict[str, str]]) -> str:
-        over = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 512}
-        return ask.all(f"{name}/{next(count)}", messages, client=client, **over)[0].text
-
-    return one
 
 
 def attempts(recipe: Any, check: Checking, judge: llm.Client, item: Item, ask: Asker) -> list[Tried]:
@@ -144,7 +128,7 @@ def attempts(recipe: Any, check: Checking, judge: llm.Client, item: Item, ask: A
         else:
             try:
                 one.verdict = check(text, _judged_row(expected, turns),
-                                    asker(ask, f"judge-{number}", judge))
+                                    checking.asker(ask, f"judge-{number}", judge))
             except Undecided as err:
                 one.reason, one.detail = "undecided", str(err)
         found.append(one)
