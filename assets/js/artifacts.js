@@ -82,7 +82,7 @@
 
   /** Buttons below a finished run. */
   studio.artifactActions = (place, run) => {
-    const made = run.artifacts.find((a) => a.kind === "adapter" || a.kind === "model") || run.artifacts.findLast((a) => a.kind === "dataset");
+    const made = run.artifacts.find((a) => a.kind === "adapter" || a.kind === "model") || studio.madeDataset(run);
     if (!made) return void (place.hidden = true);
     const ref = made.ref || `library:${made.id}`, base = run.recipe?.model;
     place.innerHTML = `<div class="st-card st-made"><div><b>${esc(t(`made.${made.kind}`, { name: made.name }))}</b><p class="st-muted">${esc(t("made.hint"))}</p></div><div class="st-actions"></div></div>`;

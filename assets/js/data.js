@@ -266,6 +266,15 @@
       return Object.assign(run, { over });
     }
 
+    /** A pipeline came out where an earlier one had: that version is opened. */
+    async already(hash) {
+      await this.refreshList();
+      const found = this.state.versions.find((v) => v.hash === hash);
+      if (!found) return this.refresh();
+      studio.toast(t("data.already", { name: found.name }));
+      await this.openVersion(found.ref);
+    }
+
     /** A job made a version: it is opened, unless the person is busy elsewhere on this tab. */
     async made(artifact, run) {
       await this.refreshList();

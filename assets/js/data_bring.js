@@ -44,7 +44,7 @@
     addAddress(text) {
       if (!text) return;
       const subset = this.$("#data-subset").value.trim(), split = this.$("#data-split").value.trim();
-      const part = subset || split ? `#${[subset, split].filter(Boolean).join("/")}` : "";
+      const part = subset ? `#${subset}/${split}` : split ? `#${split}` : "";
       this.add(this.isHub(text) ? `hub:${HUB.exec(text)[1]}${part}` : text);
       for (const id of ["address", "subset", "split"]) this.$(`#data-${id}`).value = "";
       this.$(".dt-hub").hidden = true;

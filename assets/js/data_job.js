@@ -78,11 +78,12 @@
       this.waiting.get(run.id)?.(run);
       this.waiting.delete(run.id);
       if (this.state !== "succeeded") return;
-      const made = (run.artifacts || []).filter((a) => a.kind === "dataset").at(-1), file = (run.artifacts || []).find((a) => a.kind === "file");
+      const made = studio.madeDataset(run), file = (run.artifacts || []).find((a) => a.kind === "file");
       if (file) return this.file(file);
       if (run.kind === "publish") { this.published = run.summary?.url || ""; return; }
       this.drop();
-      if (made) this.frame.made(made, run); else this.frame.refresh();
+      const hash = run.kind === "data" && run.summary?.hash;
+      if (made) this.frame.made(made, run); else if (hash) this.frame.already(hash); else this.frame.refresh();
     }
 
     async file(file) {
@@ -152,6 +153,9 @@
       });
     }
   }
+
+  /** The dataset a run ends with, not the stages on its way. */
+  studio.madeDataset = (run) => (run.artifacts || []).find((a) => a.kind === "dataset" && a.meta?.stage !== "step");
 
   studio.DataJob = Job;
 })();

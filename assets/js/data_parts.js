@@ -26,7 +26,8 @@
     constructor(place, specs, values = {}, options = {}) {
       Object.assign(this, { place, options, touched: new Set(), id: `dtf${(Form.count = (Form.count || 0) + 1)}` });
       const named = specs.filter((s) => s.name === "name").map((s) => ({ ...s, placeholder: "", help: t("data.form.name") }));  // of the result: asked last
-      this.specs = [...specs.filter((s) => s.name !== "name"), ...named].filter((s) => s.widget !== "hidden" && !(options.skip || []).includes(s.name));
+      const reads = specs.filter((s) => s.name === "dataset" && options.starts).map((s) => ({ ...s, help: t("data.form.dataset") }));
+      this.specs = [...specs.filter((s) => s.name !== "name" && !(s.name === "dataset" && reads.length)), ...reads, ...named].filter((s) => s.widget !== "hidden" && !(options.skip || []).includes(s.name));
       this.hidden = Object.fromEntries(Object.entries(values).filter(([name]) => specs.some((s) => s.name === name) && !this.specs.some((s) => s.name === name)));
       const start = Object.fromEntries(this.specs.map((s) => [s.name, name_in(values, s.name) ? values[s.name] : s.default]));
       const groups = [...new Set(this.specs.map((s) => s.group))], folded = groups.filter((g) => g === "advanced");
@@ -73,7 +74,7 @@
     }
 
     /** Lists of references that do not say so by their widget. */
-    listsData(spec) { return ["sources", "against", "datasets", "others"].includes(spec.name); }
+    listsData(spec) { return ["against", "datasets", "others", ...(this.options.refs || [])].includes(spec.name); }
 
     pairs(spec, value) {
       const place = this.box(spec.name).querySelector(".dt-pairs");

@@ -9,7 +9,7 @@
   const paperLink = (paper) => {
     if (!paper) return "";
     const url = (String(paper).match(/https?:\/\/[^\s)]+/) || [])[0] || (/(\d{4}\.\d{4,5})/.test(paper) ? `https://arxiv.org/abs/${RegExp.$1}` : "");
-    const text = String(paper).replace(/[\s(]*https?:\/\/[^\s)]+\)?/, "").trim() || url;
+    const plain = String(paper).replace(/[\s(]*https?:\/\/[^\s)]+\)?/, "").trim(), text = plain || url.replace(/^https:\/\/arxiv\.org\/abs\//, "arXiv:").replace(/^https:\/\//, "");
     return url ? `<a class="dt-paper" href="${esc(url)}" target="_blank" rel="noopener noreferrer">${esc(text)}</a>` : `<span class="dt-paper">${esc(text)}</span>`;
   };
 
@@ -34,16 +34,16 @@
    *   skip: fields that are not asked for, wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10"}
    */
   studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true, skip = [] }) => {
-    const some = tries ? tryField(step) : null;
+    const some = tries ? tryField(step) : null, sample = tries && !some && step.group === "make" && values.dataset;
     const made = dialog(step.title, `<form method="dialog" novalidate><h2>${esc(step.title)}</h2><div class="st-dialog-body">
       <p class="st-muted dt-about">${esc(step.summary)} ${paperLink(step.paper)}</p>${reads ? `<p class="dt-reads">${esc(t("data.step.reads", { name: reads }))}</p>` : ""}
       <div class="dt-form"></div><div class="dt-problems" role="alert"></div></div>
       <footer><span class="dt-estimate st-muted"></span><button type="button" class="st-btn" data-cancel>${esc(t("action.cancel"))}</button>
-      ${some ? `<button type="button" class="st-btn" data-try>${esc(t("data.step.try"))}</button>` : ""}
-      <button type="submit" class="st-btn st-primary">${esc(action || t(some ? "data.step.all" : "data.step.run"))}</button></footer></form>`, "dt-dialog");
+      ${some || sample ? `<button type="button" class="st-btn" data-try>${esc(t("data.step.try"))}</button>` : ""}
+      <button type="submit" class="st-btn st-primary">${esc(action || t(some || sample ? "data.step.all" : "data.step.run"))}</button></footer></form>`, "dt-dialog");
     const problems = made.querySelector(".dt-problems"), buttons = [...made.querySelectorAll("footer .st-btn:not([data-cancel])")];
     let wait, asked = 0;
-    const form = new Form(made.querySelector(".dt-form"), step.fields, values, { ...context, skip: [...skip, ...(reads || !step.starts && values.dataset ? ["dataset"] : [])], changed: () => { clearTimeout(wait); wait = setTimeout(check, 350); } });
+    const form = new Form(made.querySelector(".dt-form"), step.fields, values, { ...context, starts: step.starts, refs: step.name === "import" ? ["sources"] : [], skip: [...skip, ...(reads || !step.starts && values.dataset ? ["dataset"] : [])], changed: () => { clearTimeout(wait); wait = setTimeout(check, 350); } });
     if (!form.specs.length) made.querySelector(".dt-form").innerHTML = `<p class="st-muted">${esc(t("data.step.plain"))}</p>`;
     const filled = () => ({ ...(values.dataset && !("dataset" in form.values()) ? { dataset: values.dataset } : {}), ...form.values() });
     const recipe = (more = {}) => (wrap ? wrap({ ...filled(), ...more }) : { kind: "data", method: step.name, ...filled(), ...more });
@@ -60,18 +60,21 @@
       made.querySelector(".dt-estimate").textContent = [seconds != null && t("estimate.about", { time: studio.duration(seconds) }), disk && t("data.step.disk", { size: studio.bytes(disk) })].filter(Boolean).join(" · ");
       return found.ok;
     };
-    const start = async (more) => {
+    /** Ten rows of the dataset first, then the step on them alone. */
+    const sampled = ({ kind, method, dataset, name, ...rest }) => ({ kind, method: "pipeline", dataset, ...(name ? { name } : {}), steps: [{ method: "sample", rows: TEN }, { method, ...rest }] });
+    const start = async (more, ten = false) => {
       for (const button of buttons) button.disabled = true;
       try {
         if ((await check(true)) === false) return;
-        const answer = await run(recipe(more), Boolean(Object.keys(more).length));
+        const answer = await run(ten ? sampled(recipe()) : recipe(more), ten || Boolean(Object.keys(more).length));
         if (answer) made.close();
       } catch (error) {
         show(placed(error.fields || { [error.field || "recipe"]: `${error.message} ${error.hint || ""}`.trim() }, step, values), true);
       } finally { for (const button of buttons) button.disabled = false; }
     };
     made.querySelector("form").onsubmit = (event) => { event.preventDefault(); start({}); };
-    if (some) made.querySelector("[data-try]").onclick = () => start({ [some.name]: Math.min(TEN, Number(filled()[some.name] ?? some.default) || TEN) });
+    const few = made.querySelector("[data-try]");
+    if (few) few.onclick = () => (some ? start({ [some.name]: Math.min(TEN, Number(filled()[some.name] ?? some.default) || TEN) }) : start({}, true));
     if (errors) show(errors, true); else check();
     (made.querySelector('.dt-field:not([hidden]) :is(input, textarea, select)') || made.querySelector("[type=submit]")).focus();
     return made;

@@ -34,14 +34,26 @@
       const title = entry.title || studio.dataParts.titleOf(this.frame.state.steps, entry.step?.method);
       const seen = Boolean(entry.ref), drops = dropped && seen;
       const why = reasons.slice(0, REASONS).map((r) => `${num(r.count)} ${r.message}`);
-      const rest = reasons.length - REASONS;
+      const rest = reasons.length - REASONS, usage = this.usage(entry.facts);
       return `<li class="dt-step${now ? " dt-now" : ""}" data-step="${i}"><button type="button" class="dt-step-open" data-act="look" ${seen ? "" : "disabled"} ${now ? 'aria-current="step"' : ""} title="${esc(seen ? t("data.step.look") : t("data.step.gone"))}">
         <b><i>${i + 1}</i>${esc(title)}</b><span class="dt-counts">${i || rows_in !== rows_out ? `${num(rows_in)} → ` : ""}${num(rows_out)}</span>
         <span class="dt-share" aria-hidden="true"><i style="width:${(share * 100).toFixed(1)}%"></i></span></button>
-        <p class="dt-why" title="${esc(reasons.map((r) => `${num(r.count)} ${r.message}`).join("\n"))}">${why.map(esc).join(", ")}${rest > 0 ? ` ${esc(t("data.step.more_reasons", { n: rest }))}` : ""}${!why.length && changed ? esc(t("data.step.changed", { n: num(changed) })) : ""}${!why.length && !changed ? esc(t(dropped ? "data.step.dropped.n" : "data.step.no_change", { n: num(dropped) })) : ""}</p>
+        <p class="dt-why" title="${esc([...reasons.map((r) => `${num(r.count)} ${r.message}`), usage].filter(Boolean).join("\n"))}">${usage ? `${esc(usage)}<br>` : ""}${why.map(esc).join(", ")}${rest > 0 ? ` ${esc(t("data.step.more_reasons", { n: rest }))}` : ""}${!why.length && changed ? esc(t("data.step.changed", { n: num(changed) })) : ""}${!why.length && !changed && !usage ? esc(t(dropped ? "data.step.dropped.n" : "data.step.no_change", { n: num(dropped) })) : ""}</p>
         <footer>${drops ? `<button type="button" class="st-link" data-act="dropped">${esc(t("data.step.dropped", { n: num(dropped) }))}</button>` : ""}
-        <span class="dt-step-acts"><button type="button" class="st-icon" data-act="edit" aria-label="${esc(t("data.step.edit", { title }))}" title="${esc(t("data.step.edit", { title }))}">${icons.edit}</button>
+        ${this.grows(entry, i) ? `<button type="button" class="st-link" data-act="more">${esc(t("data.step.more"))}</button>` : ""}<span class="dt-step-acts"><button type="button" class="st-icon" data-act="edit" aria-label="${esc(t("data.step.edit", { title }))}" title="${esc(t("data.step.edit", { title }))}">${icons.edit}</button>
         ${i ? `<button type="button" class="st-icon" data-act="remove" aria-label="${esc(t("data.step.remove", { title }))}" title="${esc(t("data.step.remove", { title }))}">${icons.cross}</button>` : ""}</span></footer></li>`;
+    }
+
+    /** What the models that were asked have taken. */
+    usage(facts) {
+      const u = facts?.usage;
+      return u ? [t("data.step.usage", { requests: num(u.requests), tokens: num((u.prompt_tokens || 0) + (u.completion_tokens || 0)) }), u.cost ? t("data.step.cost", { cost: studio.num(u.cost, 3) }) : ""].filter(Boolean).join(", ") : "";
+    }
+
+    /** A generation that can go on from what it made. */
+    grows(entry, i) {
+      const step = this.frame.state.steps.find((s) => s.name === entry.step?.method);
+      return i === this.head.pipeline.length - 1 && entry.ref && step?.fields.some((f) => f.name === "continue_from");
     }
 
     click(event) {
@@ -51,6 +63,7 @@
       const entry = this.head.pipeline[i];
       if (act === "look") return this.frame.look(entry.ref);
       if (act === "dropped") return this.frame.look(entry.ref, "dropped");
+      if (act === "more") return this.frame.startStep({ ...entry.step, count: Math.max(100, entry.rows_out * 10), continue_from: entry.ref });
       if (act === "edit") return this.edit(i);
       if (act === "remove") return this.remove(i);
     }
