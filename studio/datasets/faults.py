@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from studio.datasets.cells import ends_whole, is_mojibake
+from studio.datasets.convert import Reject, normalise
 from studio.datasets.language import language
+from studio.datasets.roles import Detected
 from studio.datasets.texts import Row, answer, calls_tool, texts_of
 
 # Markers of chat templates: ChatML, Llama 2/3/4, Gemma, Phi, Mistral, DeepSeek, Command R, and headings of plain prompts.
@@ -31,6 +33,7 @@ _INJECTING = ("ignor", "disregard", "forget", "override", "bypass", "reveal", "p
 _ROLE_LINE = re.compile(r"<\|im_start\|>[ \t]*(?:system|user|assistant|tool)?[ \t]*\n?|<\|start_header_id\|>\w{0,20}"
                         r"<\|end_header_id\|>\s*|<start_of_turn>(?:user|model)?[ \t]*\n?")
 _SENTENCE = re.compile(r"""(?:[.!?…]["'”’»)\]*`]*(?=\s|$)|[。！？]["'”’»」』）]*)""")
+_CHAT = Detected("messages", {"messages": "messages"}, [], columns=["messages"])
 _CHAR_RUN = re.compile(r"([^\s\-=_.*#~+|─━═])\1{29,}")
 LEAST, TIMES, WORDS = 40, 3, 12  # a repeated stretch: letters in all, times in a row, words in all
 PERIOD = 200  # words of one repeated piece, at most
@@ -53,6 +56,11 @@ def strip_special(text: str) -> str:
 def is_broken(text: str) -> bool:
     """Looks like text whose bytes were once read in the wrong encoding."""
     return is_mojibake(text)
+
+
+def broken_at(text: str) -> int:
+    """Where the first broken character stands."""
+    return next((i for i in range(len(text)) if is_mojibake(text[i:i + 3])), 0)
 
 
 def mend_encoding(text: str) -> str:
@@ -136,7 +144,7 @@ def quickly_repeats(text: str) -> bool:
 
 def unfinished(row: Row) -> bool:
     """The last answer ends in the middle of a sentence."""
-    if "text" in row or calls_tool(row):
+    if "text" in row or "label" in row or calls_tool(row):
         return False
     return not ends_whole(answer(row))
 
@@ -149,6 +157,51 @@ def whole_sentences(text: str) -> str:
     made = text[:ends[-1]].rstrip() if ends else ""
     fences = made.count("```")
     return made if fences % 2 == 0 else made[:made.rfind("```")].rstrip()
+
+
+def with_answer(row: Row, text: str) -> Row:
+    """The row with another text in its last answer."""
+    made = dict(row)
+    key = "messages" if "messages" in row else "completion" if "completion" in row else "chosen"
+    if isinstance(row[key], str):
+        made[key] = text
+        return made
+    turns = list(row[key])
+    last = max(i for i, m in enumerate(turns) if m["role"] == "assistant")
+    turns[last] = {**turns[last], "content": text}
+    made[key] = turns
+    return made
+
+
+def ordered(row: Row) -> Row | str | None:
+    """The row with its roles in an order that every chat template takes; the reason (a key of
+    :data:`studio.datasets.convert.REJECTS`) where there is none; ``None`` where the order is right already.
+    """
+    sides = [side for side in ("completion", "chosen", "rejected") if side in row]
+    if "messages" in row:
+        made = _conversation(row["messages"])
+        return made if isinstance(made, str) else None if made is None else {**row, "messages": made}
+    if "text" in row or not isinstance(row["prompt"], list) or not all(isinstance(row[side], list) for side in sides):
+        return None
+    mended = {side: _conversation(row["prompt"] + row[side]) for side in sides}
+    if bad := next((made for made in mended.values() if isinstance(made, str)), None):
+        return bad
+    if not any(mended.values()):
+        return None
+    whole = {side: made or row["prompt"] + row[side] for side, made in mended.items()}
+    first, *others = whole.values()
+    if any(other[:-1] != first[:-1] for other in others):
+        return "no_pair"
+    return {**row, "prompt": first[:-1], **{side: made[-1:] for side, made in whole.items()}}
+
+
+def _conversation(turns: list[Row]) -> list[Row] | str | None:
+    """Turns put in order, the reason why they cannot be, or ``None`` for nothing to do."""
+    made = normalise({"messages": turns}, _CHAT)
+    if isinstance(made, Reject):
+        return made.reason
+    same = [(m["role"], m["content"]) for m in made["messages"]] == [(m.get("role"), m.get("content") or "") for m in turns]
+    return None if same else made["messages"]
 
 
 def is_injection(row: Row) -> str | None:

@@ -6,6 +6,7 @@ Japanese, Thai, Lao, Khmer, Burmese) every character is a word.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
@@ -134,6 +135,11 @@ def sets_of(values: np.ndarray, rows: np.ndarray, total: int, most: int = 0) -> 
         keep = np.arange(len(rows)) - firsts[rows] < most
         keys, rows = keys[keep], rows[keep]
     return Sets(keys << bits, np.searchsorted(rows, np.arange(total + 1)))
+
+
+def digest(text: str) -> bytes:
+    """Eight bytes that name a text."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
 
 
 def fingerprints(texts: list[str]) -> np.ndarray:
