@@ -75,6 +75,7 @@ def _families() -> dict[str, Registry]:
     sft = Registry("sft", "Fine-tune", "a fine-tuned model or adapter")
     sft.add("lora", "studio.trainers.sft_lora:Lora")
     sft.add("full", "studio.trainers.sft_full:Full")
+    sft.add("qlora", "studio.trainers.sft_qlora:Qlora")
     sft.add("loha", "studio.trainers.sft_loha:Loha")
     sft.add("lokr", "studio.trainers.sft_lokr:Lokr")
     sft.add("vera", "studio.trainers.sft_vera:Vera")

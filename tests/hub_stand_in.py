@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.refuse(403, message="Forbidden: you need write access")
         if word == "preupload":
             asked = json.loads(data)["files"]
-            return self.send({"files": [{"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(".safetensors") else "regular",
+            return self.send({"files": [{"path": f["path"], "uploadMode": "lfs" if f["path"].endswith((".safetensors", ".parquet")) else "regular",
                                          "shouldIgnore": False, "oid": None} for f in asked]})
         if word == "commit":
             return self.commit(repo, data)
@@ -182,11 +182,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self.refuse(403 if self.token else 401, message="You need write access")
         name = f"{asked.get('organization') or 'ann'}/{asked['name']}"
         self.hub.created.append(asked)
-        if ("model", name) in self.hub.repos:
-            return self.send({"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}, 409)
+        kind = asked.get("type") or "model"
+        url = f"{self.hub.url}/{'datasets/' if kind == 'dataset' else ''}{name}"
+        if (kind, name) in self.hub.repos:
+            return self.send({"error": f"You already created this {kind} repo", "url": url}, 409)
         private = bool(asked.get("private")) or asked.get("visibility") == "private"
-        self.hub.repos["model", name] = Repo(name, private=private)
-        return self.send({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        self.hub.repos[kind, name] = Repo(name, kind, private=private)
+        return self.send({"url": url, "name": name, "id": name})
 
     def batch(self, asked: dict[str, Any]) -> None:
         objects = []
@@ -203,6 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             value = entry["value"]
             if entry["key"] == "header":
                 repo.messages.append(value["summary"])
+            elif entry["key"] == "deletedFile":
+                del repo.files[value["path"]]
             elif entry["key"] == "file":
                 repo.files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":

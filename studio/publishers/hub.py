@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,7 @@ class PushRecipe(Recipe):
     @field_validator("repo_id")
     @classmethod
     def _is_repo(cls, value: str) -> str:
-        if value and (not _REPO.fullmatch(value) or "--" in value or ".." in value):
-            raise ValueError("use owner/name with letters, digits, dots, dashes and underscores")
-        return value
+        return repo_name(value)
 
 
 class PushToHub(Method):
@@ -62,18 +61,8 @@ class PushToHub(Method):
 
     @classmethod
     def check(cls, recipe: PushRecipe) -> None:
-        from studio import hub
-
-        if settings.on_space():
-            raise StudioError("A shared Space cannot publish: it would use the account of its owner.",
-                              "Download the model and push it from your own machine, or duplicate the Space.", "model")
-        if not recipe.repo_id:
-            raise StudioError("The repository has no name.", "Write owner/name, or a name for your own account.", "repo_id")
+        check_hub(recipe, "model")
         _local(recipe.model)
-        if hub.offline():
-            raise StudioError("The Hub is switched off (HF_HUB_OFFLINE is set).", "Unset HF_HUB_OFFLINE.", "repo_id")
-        if not hub.token():
-            raise StudioError("You are not logged in to the Hub.", hub.LOG_IN, "repo_id")
 
     @classmethod
     def estimate(cls, recipe: PushRecipe) -> Estimate:
@@ -95,37 +84,89 @@ class PushToHub(Method):
 
     @classmethod
     def run(cls, recipe: PushRecipe, ctx: Context) -> dict[str, Any]:
-        from huggingface_hub import CommitOperationAdd
-
-        from studio import hub
-
         model = _local(recipe.model)
         for note in _notes(model):
             ctx.warning("publish", note)
-        api = hub.api()
-        with hub.explained(recipe.repo_id, "repo_id"):
-            who = api.whoami()["name"]
-            target = recipe.repo_id if "/" in recipe.repo_id else f"{who}/{recipe.repo_id}"
-            repo = api.create_repo(target, private=recipe.private, exist_ok=True).repo_id
-            ctx.log(f"Sending {model.label} to {hub.endpoint()}/{repo} as {who}.")
-            parts = [_addition(path, model, recipe) for path in files(model.path)]
-            parts.append(("README.md", card(model, recipe).encode()))
-            sizes = [len(data) if isinstance(data, bytes) else data.stat().st_size for _, data in parts]
-            total, done = sum(sizes), 0
-            additions = []
-            for (name, data), count in zip(parts, sizes, strict=True):
-                if ctx.stop_requested:
-                    ctx.log("Stopped before anything was committed: the repository is as it was.")
-                    return {"repo_id": repo, "files": 0, "bytes": done}
-                addition = CommitOperationAdd(name, data if isinstance(data, bytes) else str(data))
-                api.preupload_lfs_files(repo, [addition], create_pr=recipe.create_pr)
-                additions.append(addition)
-                done += count
-                ctx.progress(done, total)
-            commit = api.create_commit(repo, additions, commit_message=recipe.commit_message, create_pr=recipe.create_pr)
-        url = commit.pr_url or f"{hub.endpoint()}/{repo}"
-        ctx.log(f"Published: {url}")
-        return {"repo_id": repo, "url": url, "commit": commit.oid, "files": len(additions), "bytes": total}
+        parts = [_addition(path, model, recipe) for path in files(model.path)]
+        parts.append(("README.md", card(model, recipe).encode()))
+        return send(recipe, parts, model.label, ctx)
+
+
+def send(recipe: Any, parts: list[tuple[str, Path | bytes]], label: str, ctx: Context, kind: str = "model",
+         stale: Callable[[str], bool] = lambda name: False) -> dict[str, Any]:
+    """Put files into a repository in one commit; until that, nothing of it is changed.
+
+    Args:
+        recipe: With ``repo_id``, ``private``, ``commit_message`` and ``create_pr``.
+        parts: (name in the repository, file or content).
+        kind: ``model`` | ``dataset``.
+        stale: Says which files of the repository are removed where they are not sent again.
+
+    Raises:
+        StudioError: with ``field="repo_id"``: the Hub cannot be reached or refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    from studio import hub
+
+    api = hub.api()
+    with hub.explained(recipe.repo_id, "repo_id"):
+        who = api.whoami()["name"]
+        target = recipe.repo_id if "/" in recipe.repo_id else f"{who}/{recipe.repo_id}"
+        repo = api.create_repo(target, private=recipe.private, exist_ok=True, repo_type=kind).repo_id
+        page = f"{hub.endpoint()}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+        ctx.log(f"Sending {label} to {page} as {who}.")
+        sizes = [len(data) if isinstance(data, bytes) else data.stat().st_size for _, data in parts]
+        total, done = sum(sizes), 0
+        operations: list[Any] = []
+        for (name, data), count in zip(parts, sizes, strict=True):
+            if ctx.stop_requested:
+                ctx.log("Stopped before anything was committed: the repository is as it was.")
+                return {"repo_id": repo, "files": 0, "bytes": done}
+            addition = CommitOperationAdd(name, data if isinstance(data, bytes) else str(data))
+            api.preupload_lfs_files(repo, [addition], create_pr=recipe.create_pr, repo_type=kind)
+            operations.append(addition)
+            done += count
+            ctx.progress(done, total)
+        sent = {name for name, _ in parts}
+        if kind == "dataset":
+            operations += [CommitOperationDelete(name) for name in api.list_repo_files(repo, repo_type=kind)
+                           if name not in sent and stale(name)]
+        commit = api.create_commit(repo, operations, commit_message=recipe.commit_message, create_pr=recipe.create_pr,
+                                   repo_type=kind)
+    url = commit.pr_url or page
+    ctx.log(f"Published: {url}")
+    return {"repo_id": repo, "url": url, "commit": commit.oid, "files": len(parts), "bytes": total}
+
+
+def check_hub(recipe: Any, what: str) -> None:
+    """Refuse what cannot be published now.
+
+    Raises:
+        StudioError: in ``repo_id`` or the field of what is published.
+    """
+    from studio import hub
+
+    if settings.on_space():
+        raise StudioError("A shared Space cannot publish: it would use the account of its owner.",
+                          f"Download the {what} and push it from your own machine, or duplicate the Space.", what)
+    if not recipe.repo_id:
+        raise StudioError("The repository has no name.", "Write owner/name, or a name for your own account.", "repo_id")
+    if hub.offline():
+        raise StudioError("The Hub is switched off (HF_HUB_OFFLINE is set).", "Unset HF_HUB_OFFLINE.", "repo_id")
+    if not hub.token():
+        raise StudioError("You are not logged in to the Hub.", hub.LOG_IN, "repo_id")
+
+
+def repo_name(value: str) -> str:
+    """A repository's name, checked.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value and (not _REPO.fullmatch(value) or "--" in value or ".." in value):
+        raise ValueError("use owner/name with letters, digits, dots, dashes and underscores")
+    return value
 
 
 def files(folder: Path) -> list[Path]:
