@@ -120,14 +120,11 @@ def load(ref: str) -> tuple[Any, Any, str]:
 def text_of(row: dict[str, Any], side: str, tokenizer: Any) -> Any:
     """What the model reads of a row: its chat template's text, or (question, answer) where it has none."""
     if "text" in row:
-        return row["text"], None
+        return (tokenizer.bos_token or "" if tokenizer.chat_template else "") + row["text"], None
     said = answers.answer(row, side)
     turns = answers.asked(row) or []
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": said}], tokenize=False)
-        if tokenizer.bos_token and text.startswith(tokenizer.bos_token):
-            text = text[len(tokenizer.bos_token):]  # the tokenizer puts it there itself
-        return text, None
+        return tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": said}], tokenize=False), None
     return "\n\n".join(str(turn.get("content") or "") for turn in turns), said
 
 
@@ -143,7 +140,8 @@ def rewards_of(model: Any, tokenizer: Any, device: str, texts: list[Any], batch_
         for start in range(0, len(order), batch_size):
             part = order[start:start + batch_size]
             inputs = tokenizer([texts[i][0] for i in part], [texts[i][1] for i in part] if paired else None, padding=True,
-                               truncation=True, max_length=limit, return_tensors="pt")
+                               truncation=True, max_length=limit, return_tensors="pt",
+                               add_special_tokens=not tokenizer.chat_template)  # a template writes them itself
             cut += int((inputs["attention_mask"].sum(1) >= limit).sum())
             accepted = {key: value.to(device) for key, value in inputs.items() if key != "token_type_ids" or paired}
             with torch.inference_mode():

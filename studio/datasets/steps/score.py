@@ -58,7 +58,7 @@ class Score(MakeStep):
     paper = "https://arxiv.org/abs/2306.05685"
     Recipe = ScoreRecipe
     group = "clean"
-    others = {"scorer": "judge"}
+    others = {"scorer": "scorer"}
     texts = {"low_score": "have a low score"}
     # Why a row has no score; these rows stay, with the tag 'unscored'.
     unscored: ClassVar[dict[str, str]] = {"not_in_form": "the judge did not answer in form", "failed": "the judge gave no answer"}
