@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.datasets.table import MOST_ROWS, Table, arrow, connect, escaped, first
+from studio.datasets.table import MOST_ROWS, Table, columns, connect, escaped, first
 from studio.datasets.version import Version
 from studio.errors import StudioError
 
@@ -27,10 +27,11 @@ _lock = threading.Lock()
 
 @dataclass
 class _Found:
-    """Counts, and an Arrow table of the rows that differ: ``kind``, ``a_split``, ``a_pos``, ``b_split``, ``b_pos``."""
+    """Counts, and where the rows that differ stand: one array each of ``kind`` (a number of :data:`KINDS`), ``a_part``,
+    ``a_pos``, ``b_part``, ``b_pos`` (-1 where a side has none)."""
 
     counts: dict[str, int]
-    rows: Any
+    rows: dict[str, Any]
 
 
 def diff(a: Version, b: Version, offset: int = 0, limit: int = 50, kind: str = "") -> dict[str, Any]:
@@ -49,26 +50,26 @@ def diff(a: Version, b: Version, offset: int = 0, limit: int = 50, kind: str = "
     """
     if kind and kind not in KINDS:
         raise StudioError(f"Rows cannot be '{kind[:40]}'.", f"Known: {', '.join(KINDS)}.", "kind")
-    import pyarrow.compute as pc
-
     found = _compared(a, b)
-    wanted = pc.equal(found.rows["kind"], kind) if kind else pc.not_equal(found.rows["kind"], "moved")
-    rows = found.rows.filter(wanted)
+    chosen = found.rows["kind"] == KINDS.index(kind) if kind else found.rows["kind"] != KINDS.index("moved")
     offset, limit = max(0, int(offset)), min(max(0, int(limit)), MOST_ROWS)
-    page = rows.slice(offset, limit).to_pylist()
+    places = chosen.nonzero()[0]
+    part = places[offset:offset + limit]
+    page = [dict(zip(found.rows, values, strict=True))
+            for values in zip(*(array[part].tolist() for array in found.rows.values()), strict=True)]
     before, after = _read(a, page, "a"), _read(b, page, "b")
-    return found.counts | {"matching": rows.num_rows, "rows": [
-        {"kind": row["kind"], "before": before.get((row["a_split"], row["a_pos"])),
-         "after": after.get((row["b_split"], row["b_pos"]))} for row in page]}
+    return found.counts | {"matching": len(places), "rows": [
+        {"kind": KINDS[row["kind"]], "before": before.get((row["a_part"], row["a_pos"])),
+         "after": after.get((row["b_part"], row["b_pos"]))} for row in page]}
 
 
-def _read(version: Version, page: list[dict[str, Any]], side: str) -> dict[tuple[str, int], dict[str, Any]]:
+def _read(version: Version, page: list[dict[str, Any]], side: str) -> dict[tuple[int, int], dict[str, Any]]:
     table, wanted = Table(version), {}
     for row in page:
-        if row[f"{side}_split"]:
-            wanted.setdefault(row[f"{side}_split"], []).append(row[f"{side}_pos"])
-    return {(split, row["pos"]): row | {"split": split} for split, places in wanted.items()
-            for row in table.rows(split, sorted(places))}
+        if row[f"{side}_part"] >= 0:
+            wanted.setdefault(row[f"{side}_part"], []).append(row[f"{side}_pos"])
+    return {(part, row["pos"]): row | {"split": version.splits[part]} for part, places in wanted.items()
+            for row in table.rows(version.splits[part], sorted(places))}
 
 
 def steps(a: Version, b: Version) -> list[dict[str, Any]]:
@@ -121,29 +122,25 @@ def _compare(a: Version, b: Version, temp: Path) -> _Found:
                 SELECT s.id, s.part, s.pos, o.met, CASE WHEN o.met = 0 THEN 1 ELSE
                 row_number() OVER (PARTITION BY s.id, s.content ORDER BY s.part, s.pos) END AS number
                 FROM {side} AS s JOIN {side}_over AS o USING (id, content)) WHERE number > met""")
-        rows = arrow(con, f"""SELECT CASE WHEN a_rest.id IS NULL THEN 'added' WHEN b_rest.id IS NULL THEN 'removed'
-            ELSE 'changed' END AS kind, {_names('a_rest.part', a)} AS a_split, a_rest.pos AS a_pos,
-            {_names('b_rest.part', b)} AS b_split, b_rest.pos AS b_pos FROM a_rest FULL JOIN b_rest USING (id, k)
+        rows = columns(con, """SELECT (CASE WHEN a_rest.id IS NULL THEN 1 WHEN b_rest.id IS NULL THEN 2 ELSE 0 END)::UTINYINT
+            AS kind, coalesce(a_rest.part, -1)::TINYINT AS a_part, coalesce(a_rest.pos, -1)::INTEGER AS a_pos,
+            coalesce(b_rest.part, -1)::TINYINT AS b_part, coalesce(b_rest.pos, -1)::INTEGER AS b_pos
+            FROM a_rest FULL JOIN b_rest USING (id, k)
             ORDER BY coalesce(a_rest.part, b_rest.part), coalesce(a_rest.pos, b_rest.pos), kind""", [])
         moved = _moved(con, a, b)
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    import numpy as np
 
-        tally = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows["kind"]).to_pylist()}
-        rows = pa.concat_tables([rows, moved])
-        return _Found({"same": int(same), **{kind: tally.get(kind, 0) for kind in KINDS[:3]}, "moved": moved.num_rows}, rows)
+    tally = np.bincount(rows["kind"], minlength=3).tolist()
+    counts = {"same": int(same), **dict(zip(KINDS[:3], tally, strict=True)), "moved": len(moved["kind"])}
+    return _Found(counts, {name: np.concatenate([rows[name], moved[name]]) for name in rows})
 
 
-def _moved(con: Any, a: Version, b: Version) -> Any:
+def _moved(con: Any, a: Version, b: Version) -> dict[str, Any]:
     """Rows with the same content that stand in another split; identical rows only where all of them moved."""
     one = "(SELECT id, content, min(part) AS part, min(pos) AS pos FROM {0} GROUP BY id, content " \
           "HAVING min(part) = max(part))"
-    names = (_names("x.part", a), _names("y.part", b))
-    return arrow(con, f"""SELECT 'moved' AS kind, {names[0]} AS a_split, x.pos AS a_pos, {names[1]} AS b_split,
-        y.pos AS b_pos FROM {one.format('a')} AS x JOIN {one.format('b')} AS y USING (id, content)
-        WHERE {names[0]} <> {names[1]} ORDER BY x.part, x.pos""", [])
-
-
-def _names(column: str, version: Version) -> str:
-    """SQL that turns the number of a split into its name; the names are ours."""
-    return f"CASE {column} " + " ".join(f"WHEN {n} THEN '{name}'" for n, name in enumerate(version.splits)) + " END"
+    other = " OR ".join(f"(x.part = {i} AND y.part = {j})" for i, left in enumerate(a.splits)
+                        for j, right in enumerate(b.splits) if left != right) or "false"
+    return columns(con, f"""SELECT 3::UTINYINT AS kind, x.part::TINYINT AS a_part, x.pos::INTEGER AS a_pos,
+        y.part::TINYINT AS b_part, y.pos::INTEGER AS b_pos FROM {one.format('a')} AS x JOIN {one.format('b')} AS y
+        USING (id, content) WHERE {other} ORDER BY x.part, x.pos""", [])

@@ -21,7 +21,7 @@ from studio.errors import StudioError
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
+    import numpy as np
 
 MOST_ROWS = 200  # of a page
 PAGE_TEXT = 4 << 20  # characters of a page; longer rows are shown cut
@@ -87,9 +87,8 @@ class Table:
         return self._footer(split) if split == "dropped" else self.version.count(split)
 
     def _footer(self, split: str) -> int:
-        import pyarrow.parquet as pq
-
-        return pq.read_metadata(self.version.file(split)).num_rows
+        with cursor() as con:
+            return one(con, "SELECT count(*) FROM read_parquet(?)", [escaped(self.version.file(split))])
 
     def page(self, query: Query, offset: int = 0, limit: int = 100) -> dict[str, Any]:
         """``{total, matching, ms, rows}``; see :func:`studio.api.data_rows`."""
@@ -97,11 +96,11 @@ class Table:
         offset, limit = max(0, int(offset)), min(max(0, int(limit)), MOST_ROWS)
         total = self.count(query.split)
         found = self.matching(query) if total else range(0)
-        part = found[offset:offset + limit] if isinstance(found, range) else found.slice(offset, limit).to_pylist()
-        rows = self.rows(query.split, list(part))
+        part = found[offset:offset + limit]
+        rows = self.rows(query.split, list(part) if isinstance(part, range) else part.tolist())
         return {"total": total, "matching": len(found), "ms": round(1000 * (time.perf_counter() - began), 1), "rows": rows}
 
-    def matching(self, query: Query) -> range | pa.Array:
+    def matching(self, query: Query) -> range | np.ndarray:
         """Row numbers in the order asked for.
 
         Raises:
@@ -128,40 +127,34 @@ class Table:
             _working.pop(key, None)
         return found
 
-    def _search(self, query: Query, marks: dict[int, Mark]) -> pa.Array:
+    def _search(self, query: Query, marks: dict[int, Mark]) -> np.ndarray:
         where, values = query.where()
         order, more = query.order()
+        source, given = self.source(query.split, marks, bool(query.states))
+        if query.states:
+            where += _states(query)
+        sql = f"SELECT pos::INTEGER AS pos FROM {source} WHERE {where} ORDER BY {order}"
         with cursor() as con:
-            source, given = self.source(con, query.split, marks)
-            if query.states:
-                _register_marks(con, marks)
-                source += " LEFT JOIN marks USING (pos)"
-                where += f" AND ({' OR '.join(_STATE_SQL[state] for state in query.states)})"
-            sql = f"SELECT pos::INTEGER AS pos FROM {source} WHERE {where} ORDER BY {order}"
-            return arrow(con, sql, [*given, *values, *more]).column(0).combine_chunks()
+            return columns(con, sql, [*given, *values, *more])["pos"]
 
-    def source(self, con: Any, split: str, marks: dict[int, Mark] | None = None) -> tuple[str, list[Any]]:
-        """``FROM`` terms that give the columns of a split and ``pos``, with changed rows as they are now."""
-        columns = ", ".join(COLUMNS) + (", reason, detail" if split == "dropped" else "")
-        sql = f"(SELECT file_row_number AS pos, {columns} FROM read_parquet(?))"
-        changed = {pos: mark for pos, mark in (marks or {}).items() if mark.content}
-        if not changed:
-            return sql, [escaped(self.version.file(split))]
-        con.register("changed", self._changed(split, changed))
-        kept = f"SELECT * FROM {sql} WHERE pos NOT IN (SELECT pos FROM changed)"
-        return f"({kept} UNION ALL BY NAME SELECT * FROM changed)", [escaped(self.version.file(split))]
+    def source(self, split: str, marks: dict[int, Mark] | None = None, states: bool = False) -> tuple[str, list[Any]]:
+        """``FROM`` terms and their parameters: the columns of a split and ``pos``, with changed rows as they are now.
 
-    def _changed(self, split: str, marks: dict[int, Mark]) -> pa.Table:
-        import pyarrow as pa
-
-        from studio.datasets.version import schema
-
-        items = [(pos, edited(item, marks[pos])) for pos, item in self.items(split, sorted(marks))]
-        columns = {name: [getattr(item, "text" if name == "row" else name) for _, item in items] for name in COLUMNS}
-        if split == "dropped":
-            columns |= {"reason": [None] * len(items), "detail": [None] * len(items)}
-        shape = schema(split == "dropped").insert(0, pa.field("pos", pa.int64()))
-        return pa.table({"pos": [pos for pos, _ in items]} | columns, schema=shape)
+        Args:
+            states: Add the columns that :data:`_STATE_SQL` reads.
+        """
+        names = ", ".join(COLUMNS) + (", reason, detail" if split == "dropped" else "")
+        sql = f"(SELECT file_row_number AS pos, {names} FROM read_parquet(?))"
+        values: list[Any] = [escaped(self.version.file(split))]
+        if changed := {pos: mark for pos, mark in (marks or {}).items() if mark.content}:
+            more, given = _changed([(pos, edited(item, changed[pos])) for pos, item in self.items(split, sorted(changed))])
+            sql = f"(SELECT * FROM {sql} WHERE pos NOT IN (SELECT unnest(?::BIGINT[])) UNION ALL BY NAME {more})"
+            values += [list(changed), *given]
+        if states:
+            more, given = _marked(marks or {})
+            sql = f"{sql} LEFT JOIN {more} USING (pos)"
+            values += given
+        return sql, values
 
     def marks(self, split: str) -> dict[int, Mark]:
         return self.edits.of(split) if self.edits else {}
@@ -210,8 +203,8 @@ class Table:
                 return known
         found: dict[str, Any] = {"sources": {}, "languages": {}, "labels": {}, "tags": {}, "scored": False}
         for split in self.version.splits:
+            source, given = self.source(split)
             with cursor() as con:
-                source, given = self.source(con, split)
                 for name, column in (("sources", "source"), ("languages", "lang"), ("labels", "label")):
                     for value, n in counts(con, source, given, column):
                         found[name][value or NONE] = found[name].get(value or NONE, 0) + n
@@ -232,17 +225,13 @@ class Table:
         found: dict[str, Any] = {"split": {name: self.count(name) for name in [*self.version.splits, "dropped"]}}
         if not self.count(query.split):
             return found
-        marks = self.marks(query.split)
+        source, given = self.source(query.split, self.marks(query.split), True)
         with cursor() as con:
-            source, given = self.source(con, query.split, marks)
-            _register_marks(con, marks)
-            source = f"{source} LEFT JOIN marks USING (pos)"
 
             def narrowed(name: str, key: str = "") -> tuple[str, list[Any]]:
                 rest = query.without(name, key)
                 where, values = rest.where()
-                if rest.states:
-                    where += f" AND ({' OR '.join(_STATE_SQL[state] for state in rest.states)})"
+                where += _states(rest) if rest.states else ""
                 return f"(SELECT * FROM {source} WHERE {where})", given + values
 
             for column in ("lang", "source", "label", "reason"):
@@ -297,14 +286,35 @@ _STATE_SQL = {"edited": "coalesce(m_edited, false)", "deleted": "coalesce(m_dele
               **{word: f"coalesce(m_review = '{word}', false)" for word in ("keep", "drop", "better", "worse", "rewrite")}}
 
 
-def _register_marks(con: Any, marks: dict[int, Mark]) -> None:
-    import pyarrow as pa
+def _states(query: Query) -> str:
+    return f" AND ({' OR '.join(_STATE_SQL[state] for state in query.states)})"
 
-    shape = pa.schema([("pos", pa.int64()), ("m_edited", pa.bool_()), ("m_deleted", pa.bool_()), ("m_noted", pa.bool_()),
-                       ("m_review", pa.string())])
-    con.register("marks", pa.Table.from_pylist(
-        [{"pos": pos, "m_edited": mark.content, "m_deleted": mark.deleted, "m_noted": bool(mark.note),
-          "m_review": mark.review} for pos, mark in marks.items()], schema=shape))
+
+def _marked(marks: dict[int, Mark]) -> tuple[str, list[Any]]:
+    """What was done to rows, as a table."""
+    columns = {"pos": ("BIGINT", list(marks)), "m_edited": ("BOOLEAN", [mark.content for mark in marks.values()]),
+               "m_deleted": ("BOOLEAN", [mark.deleted for mark in marks.values()]),
+               "m_noted": ("BOOLEAN", [bool(mark.note) for mark in marks.values()]),
+               "m_review": ("VARCHAR", [mark.review for mark in marks.values()])}
+    return _unnested(columns)
+
+
+def _changed(items: list[tuple[int, Item]]) -> tuple[str, list[Any]]:
+    """Changed rows, as a table with the columns of a version."""
+    kinds = {"id": "VARCHAR", "text": "VARCHAR", "source": "VARCHAR", "chars": "INTEGER", "turns": "SMALLINT",
+             "lang": "VARCHAR", "score": "FLOAT", "label": "VARCHAR"}
+    columns: dict[str, tuple[str, list[Any]]] = {"pos": ("BIGINT", [pos for pos, _ in items])}
+    for name, kind in kinds.items():
+        columns["row" if name == "text" else name] = (kind, [getattr(item, name) for _, item in items])
+    for number, name in enumerate(("tag_keys", "tag_values")):
+        columns[name] = ("VARCHAR[]", [[pair[number] for pair in item.tags or []] for _, item in items])
+    sql, values = _unnested(columns)
+    return f"SELECT * EXCLUDE (tag_keys, tag_values), map(tag_keys, tag_values) AS tags FROM {sql}", values
+
+
+def _unnested(columns: dict[str, tuple[str, list[Any]]]) -> tuple[str, list[Any]]:
+    parts = ", ".join(f"unnest(?::{kind}[]) AS {name}" for name, (kind, _) in columns.items())
+    return f"(SELECT {parts})", [values for _, values in columns.values()]
 
 
 def counts(con: Any, source: str, given: list[Any], column: str, top: int = TOP) -> list[tuple[Any, int]]:
@@ -316,7 +326,7 @@ def counts(con: Any, source: str, given: list[Any], column: str, top: int = TOP)
 def tag_counts(con: Any, source: str, given: list[Any]) -> list[tuple[str, str, int]]:
     """(key, value, rows), the most frequent values of each of the first keys."""
     sql = f"""SELECT key, value, n FROM (SELECT t.key AS key, t.value AS value, count(*) AS n
-              FROM (SELECT unnest(map_entries(tags)) AS t FROM {source} AS base WHERE tags IS NOT NULL) GROUP BY 1, 2)
+              FROM (SELECT unnest(map_entries(tags)) AS t FROM {source} WHERE tags IS NOT NULL) GROUP BY 1, 2)
               QUALIFY row_number() OVER (PARTITION BY key ORDER BY n DESC, value) <= {TOP} ORDER BY key, n DESC, value"""
     return _run(lambda: con.execute(sql, given).fetchall())
 
@@ -329,8 +339,9 @@ def one(con: Any, sql: str, values: list[Any]) -> Any:
     return first(con, sql, values)[0]
 
 
-def arrow(con: Any, sql: str, values: list[Any]) -> pa.Table:
-    return _run(lambda: con.sql(sql, params=values).to_arrow_table())
+def columns(con: Any, sql: str, values: list[Any]) -> dict[str, np.ndarray]:
+    """The answer as one array a column; not Arrow, which would bring pandas into the page's process."""
+    return _run(lambda: con.execute(sql, values).fetchnumpy())
 
 
 def _run(work: Any) -> Any:
