@@ -43,7 +43,7 @@ class ModelFields(StepRecipe):
     """The fields of every step that asks a model."""
 
     generator: str = recipe_field("starter", "Model", "Who is asked: the starter, a model of yours, hub:owner/name, or the "
-                                  "address of an OpenAI-compatible server, http://host:port/v1", widget="model",
+                                  "address of an OpenAI-compatible server, http://host:port/v1.", widget="model",
                                   max_length=1000)
     generator_model: str = recipe_field("", "Model at the address", "Which of that server's models answers. Left empty, the "
                                         "first it serves.", placeholder="llama-3.3-70b", max_length=300)
@@ -256,7 +256,7 @@ class Client:
                 if self.ctx.stop_requested:
                     raise Stopped
         except StudioError as err:
-            raise StudioError(self._clean(err.message), self._clean(err.hint), self.name) from err
+            raise StudioError(self._clean(err.message), self._clean(err.hint), self.name) from None
 
     def _request(self, request: dict[str, Any]) -> list[Answer]:
         """Every try of one request."""
@@ -271,7 +271,7 @@ class Client:
                 if self._stopping():
                     raise Stopped from None
                 if tries > llm_http.GONE_TRIES:
-                    raise StudioError(f"{self.endpoint.base_url} is not there any more: {self._clean(str(err))}",
+                    raise StudioError(f"{self.endpoint.base_url} is not there any more: {err}",
                                       "Start it again, then resume this run: nothing is lost.", self.name) from err
                 self._again(tries, None)
                 self._reopen(seen)
@@ -312,19 +312,19 @@ class Client:
             self.usage.failed += 1
             self._in_a_row += err.retry  # a request that was refused says nothing about the server
             if self._in_a_row < FAILURES_IN_A_ROW:
-                return Failed(err.reason, self._clean(err.detail))
+                return err
         return StudioError(f"{self.endpoint.base_url} failed {self._in_a_row} requests in a row, the last one so: "
-                           f"{self._clean(str(err))}", "See to the server, then resume this run: nothing is lost.", self.name)
+                           f"{err}", "See to the server, then resume this run: nothing is lost.", self.name)
 
     def _fatal(self, err: Failed) -> StudioError:
         hint = "Check the address and the name of the model."
         if err.status in (401, 403):
             hint = f"Put its key into the environment as {address.key_name(self.endpoint.base_url)}, then resume this run."
-        return StudioError(f"{self.endpoint.base_url} refuses: {self._clean(str(err))}", hint, self.name)
+        return StudioError(f"{self.endpoint.base_url} refuses: {err}", hint, self.name)
 
     def _clean(self, text: str) -> str:
         """A message without the key, which some servers repeat."""
-        key = getattr(getattr(self, "endpoint", None), "key", "") or (address.key_of(self.ref) if self.remote else "")
+        key = address.key_of(self.ref) if self.remote else ""
         return text.replace(key, "[key]") if key else text
 
     def _stopping(self) -> bool:

@@ -88,6 +88,8 @@ class Http:
         while True:
             payload = self._payload(request)
             status, headers, body = self._send(payload)
+            if key := self.endpoint.key.encode():
+                body = body.replace(key, b"[key]")  # some servers repeat it, and what they say is shown and logged
             if status == 200:
                 return _answers(body, payload.get("max_tokens") or payload.get("max_completion_tokens") or 0)
             told = _told(body)

@@ -143,15 +143,20 @@ def state_of(ref: str) -> str:
 
 def opened(ref: str, ctx: Context) -> tuple[Version, list[tuple[str, str]]]:
     """The version behind a reference, and the parents to record; anything else than a version is brought in first."""
-    from studio.library import refs
+    from studio.library import artifacts, refs
 
     found = refs.resolve_dataset(ref)
     if found.path is not None and found.path.is_dir():
         return Version(found.path), [(ref, "dataset")]
     from studio.datasets.steps.bring_in import BringIn, BringInRecipe
 
-    made = execute(BringIn, BringInRecipe(sources=[ref]), None, ctx.run_dir / "brought_in", ctx)
-    return made, [(keep(made, found.label, ctx, [(ref, "dataset")]), "dataset")]
+    folder = ctx.run_dir / "brought_in"
+    try:
+        made = Version(folder)  # by this run, before it was stopped or killed
+    except StudioError:
+        made = execute(BringIn, BringInRecipe(sources=[ref]), None, folder, ctx)
+    kept = next((row["ref"] for row in artifacts.listed(("dataset",), run_id=ctx.run_id) if row["path"] == str(folder)), None)
+    return made, [(kept or keep(made, found.label, ctx, [(ref, "dataset")]), "dataset")]
 
 
 def keep(version: Version, name: str, ctx: Context, parents: list[tuple[str, str]]) -> str:

@@ -110,12 +110,14 @@ def test_patience_that_is_asked_for_is_given_by_all(client, asked):
         began = time.monotonic()
         assert one.ask(ASK) and time.monotonic() - began > 0.8
         server.faults += [Reply(status=429, headers={"Retry-After": "1"})]
-        threading.Thread(target=one.ask, args=(ASK,), daemon=True).start()
+        other = threading.Thread(target=one.ask, args=(ASK,), daemon=True)
+        other.start()
         while one.usage.retries < 2:
             time.sleep(0.01)
         began = time.monotonic()
         one.ask(ASK)
         assert time.monotonic() - began > 0.6
+        other.join()
 
 
 def test_settings_that_a_server_does_not_know_are_left_out(client):
