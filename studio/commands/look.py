@@ -133,7 +133,8 @@ def datasets_command(args: argparse.Namespace) -> int:
         keys = ("ref", "label", "kind", "detail", "format", "rows", "id", "created", "size")
         common.out_json({"datasets": [{k: d[k] for k in keys} for d in found]})
     else:
-        common.table([[d["ref"], d["format"], d["rows"], d["label"], d["detail"]] for d in found],
+        rows = [sum(d["rows"].values()) if isinstance(d["rows"], dict) else d["rows"] for d in found]  # a version has splits
+        common.table([[d["ref"], d["format"], n, d["label"], d["detail"]] for d, n in zip(found, rows, strict=True)],
                      ["REFERENCE", "FORMAT", "ROWS", "NAME", ""])
     return common.OK
 
