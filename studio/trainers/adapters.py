@@ -61,6 +61,11 @@ class AdapterMethod(Method):
         return getattr(peft, cls.peft)(**cls.config(recipe))
 
     @classmethod
+    def quantization(cls, recipe: Any) -> dict[str, Any]:
+        """Arguments of transformers' ``BitsAndBytesConfig`` for the frozen base; empty: it is not quantized."""
+        return {}
+
+    @classmethod
     def check(cls, recipe: Any) -> None:
         from studio.trainers import sft
 
@@ -76,13 +81,13 @@ class AdapterMethod(Method):
     def script(cls, recipe: Any) -> str:
         from studio.trainers import script
 
-        return script.write(recipe, (cls.peft, cls.config(recipe)))
+        return script.write(recipe, (cls.peft, cls.config(recipe)), cls.quantization(recipe))
 
     @classmethod
     def run(cls, recipe: Any, ctx: Any) -> dict[str, Any]:
         from studio.trainers import sft
 
-        return sft.run(recipe, ctx, adapter=cls.peft_config)
+        return sft.run(recipe, ctx, adapter=cls.peft_config, quantization=cls.quantization(recipe))
 
 
 class VirtualTokens(Recipe):

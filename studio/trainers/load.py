@@ -85,17 +85,26 @@ def base_of(model: refs.ModelRef) -> str:
     return model.base
 
 
-def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False, merge: bool = False) -> Any:
+def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False, merge: bool = False,
+          quantization: dict[str, Any] | None = None) -> Any:
     """A causal language model, an adapter on its base where ``ref`` is one.
 
     Args:
         dtype: Torch dtype of the weights.
+        quantization: Arguments of ``BitsAndBytesConfig``, to hold the weights in fewer bits.
         merge: Fold an adapter into its base, for training all weights; else it stays trainable.
     """
     from transformers import AutoModelForCausalLM
 
     source = refs.fetched(refs.resolve_model(base_of(ref))) if ref.is_adapter else ref
-    made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **({"device_map": "auto"} if gpu else {}))
+    more: dict[str, Any] = {"device_map": "auto"} if gpu else {}
+    if quantization:
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        compute = {"bnb_4bit_compute_dtype": getattr(torch, dtype)} if "load_in_4bit" in quantization else {}
+        more["quantization_config"] = BitsAndBytesConfig(**quantization, **compute)
+    made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **more)
     made.config.use_cache = False
     if ref.is_adapter:
         from peft import PeftModel

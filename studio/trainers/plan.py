@@ -150,7 +150,8 @@ def _adapter_size(recipe: Any, parameters: int) -> int:
 def _memory(recipe: Any, parameters: int, tokens: float, lora: bool, gpu: bool, half: bool) -> int:
     """Bytes at the peak: weights, gradients, AdamW's two moments, activations and logits."""
     trained = _adapter_size(recipe, parameters) if lora else parameters
-    weights = parameters * (2 if gpu and lora and half else 4)
+    bits = {"nf4": 4.5, "fp4": 4.5, "int8": 8.5}.get(getattr(recipe, "quant_type", ""))  # with their constants
+    weights = parameters * (bits / 8 if bits else 2 if gpu and lora and half else 4)
     state = trained * (4 + 8)
     width = math.sqrt(parameters) / 8
     layers = 24 if parameters > 1e8 else 6

@@ -27,11 +27,13 @@ _DEFAULTS = {"max_steps": -1, "gradient_accumulation_steps": 1, "weight_decay": 
              "trust_remote_code": False}
 
 
-def write(recipe: Any, adapter: tuple[str, dict[str, Any]] | None = None) -> str:
+def write(recipe: Any, adapter: tuple[str, dict[str, Any]] | None = None,
+          quantization: dict[str, Any] | None = None) -> str:
     """The script of an SFT recipe.
 
     Args:
         adapter: PEFT's config class and its arguments, if an adapter is trained.
+        quantization: Arguments of ``BitsAndBytesConfig``, if the base is held in fewer bits.
 
     Raises:
         StudioError: model or data cannot be found or read.
@@ -45,7 +47,7 @@ def write(recipe: Any, adapter: tuple[str, dict[str, Any]] | None = None) -> str
                                    and _has_template(model, recipe))
     own_labels = chat and recipe.assistant_only_loss and _unmarked(recipe, model)
     parts = [_head(recipe, adapter), reading, _templates(recipe, model, chat),
-             _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels), _model(recipe, model, adapter is not None),
+             _tables(chat and asked_as_text, bool(held), _with_tools(rows), own_labels), _model(recipe, model, adapter is not None, quantization),
              _train(recipe, adapter, chat and not own_labels, kinds, model, bool(held))]
     return "\n\n".join(p.strip("\n") for p in parts if p.strip()) + "\n"
 
@@ -216,14 +218,20 @@ def _with_tools(rows: list[dict[str, Any]]) -> list[str]:
     return sorted({key for row in rows for key in row})
 
 
-def _model(recipe: Any, model: refs.ModelRef, lora: bool) -> str:
+def _model(recipe: Any, model: refs.ModelRef, lora: bool, quantization: dict[str, Any] | None) -> str:
     from studio.hardware import gpus
 
     trust = ", trust_remote_code=True" if recipe.trust_remote_code else ""
     base = refs.resolve_model(model.base) if model.is_adapter and model.base else model
     dtype = plan.load_dtype(recipe, bool(gpus()), lora)
-    lines = [f"model = AutoModelForCausalLM.from_pretrained({base.source!r}{_revision(base)}, "
-             f"dtype=torch.{dtype}{trust})"]
+    bits = ""
+    if quantization:
+        values = ", ".join(f"{k}={v!r}" for k, v in quantization.items())
+        compute = f", bnb_4bit_compute_dtype=torch.{dtype}" if "load_in_4bit" in quantization else ""
+        bits = f", quantization_config=BitsAndBytesConfig({values}{compute})"
+    lines = ["from transformers import BitsAndBytesConfig\n"] if bits else []
+    lines += [f"model = AutoModelForCausalLM.from_pretrained({base.source!r}{_revision(base)}, "
+              f"dtype=torch.{dtype}{trust}{bits})"]
     if model.is_adapter:
         lines += ["from peft import PeftModel", "", f"model = PeftModel.from_pretrained(model, {model.source!r}, "
                   f"is_trainable={lora})"]

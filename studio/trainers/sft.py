@@ -33,12 +33,13 @@ def check(recipe: Any) -> None:
 
 
 def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, encode_as: Any = None,
-        table: Any = None) -> dict[str, Any]:
+        table: Any = None, quantization: dict[str, Any] | None = None) -> dict[str, Any]:
     """Trains, keeps the best, writes the result and its card; returns the summary.
 
     Args:
         adapter: ``recipe -> PeftConfig`` of the adapter to train; without one the weights themselves are trained.
         encode_as: What the encoder reads instead of the recipe.
+        quantization: Arguments of ``BitsAndBytesConfig`` for a base that is held in fewer bits.
         table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
     """
     from studio.trainers import data, finish, load, loop, plan
@@ -67,7 +68,7 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
     ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; "
             f"{steps} steps.")
     dtype = plan.load_dtype(recipe, gpu, adapter is not None)
-    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None)
+    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None, quantization=quantization)
     config = None
     if adapter and ref.is_adapter:
         ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and "

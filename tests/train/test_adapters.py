@@ -8,7 +8,7 @@ from studio.library import refs
 from tests.train.conftest import run, series
 from tests.train.test_script import execute
 
-METHODS = {"lora": {}, "loha": {}, "lokr": {}, "vera": {"r": 32}, "oft": {"oft_block_size": 16},
+METHODS = {"lora": {}, "qlora": {}, "loha": {}, "lokr": {}, "vera": {"r": 32}, "oft": {"oft_block_size": 16},
            "ia3": {}, "prefix_tuning": {}, "p_tuning": {"num_virtual_tokens": 8}, "prompt_tuning": {"num_virtual_tokens": 8}}
 
 
@@ -48,8 +48,10 @@ def test_learns_saves_and_loads(method, tiny, chats, tmp_path):
         found.append(total / count)
     # As loaded from disk it has the validation loss that the run told, and the base the one before. Learned tokens, which
     # begin at random, change the model from the start.
-    assert found[0] == pytest.approx(summary["eval_loss"], abs=2e-4)
-    assert "tuning" in method or found[1] == pytest.approx(losses[0], abs=2e-4)
+    # (QLoRA's base is loaded whole here, which is a little better than in 4 bits.)
+    near = 2e-2 if method == "qlora" else 2e-4
+    assert found[0] == pytest.approx(summary["eval_loss"], abs=near)
+    assert "tuning" in method or found[1] == pytest.approx(losses[0], abs=near)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "lora"])
@@ -58,7 +60,9 @@ def test_the_script_gives_the_same_losses(method, tiny, chats, tmp_path, monkeyp
     theirs = {h["step"]: h["loss"] for h in execute(values(tiny, chats, method, max_steps=6), tmp_path, monkeypatch) if "loss" in h}
     ours = series(tmp_path / "studio", "loss")
     assert theirs.keys() == ours.keys() and len(ours) == 6
-    assert all(ours[step] == pytest.approx(theirs[step], abs=1e-4) for step in ours)
+    # TRL keeps the adapter of a quantized base in bfloat16, where the last digits of a loss decide how a weight is rounded.
+    assert ours == pytest.approx(theirs, abs=0.08 if method == "qlora" else 1e-4)
+    assert ours[1] == pytest.approx(theirs[1], abs=5e-4)
 
 
 @pytest.mark.parametrize("method", ["vera", "oft", "p_tuning"])
