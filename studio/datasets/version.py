@@ -240,6 +240,11 @@ class Writer:
         self._put(self.split, item)
         return item
 
+    def put(self, item: Item) -> None:
+        """A row that was not there before and has its columns already: of another dataset, or a copy."""
+        self.rows_out += 1
+        self._put(self.split, item)
+
     def keep(self, item: Item) -> None:
         """A row of the input as it is."""
         self.rows_in += 1
