@@ -113,7 +113,7 @@
     list() { studio.dataList(this.$("#data-list"), this.state.versions, this.page ? "" : this.open?.ref, this.filter, this.unfolded); }
 
     makes() {
-      const steps = this.state.steps.filter((s) => s.group === "make"), reads = this.open ? t("data.make.open", { name: this.open.name }) : t("data.make.need");
+      const made = this.state.steps.filter((s) => s.group === "make"), steps = [...made.filter((s) => s.starts), ...made.filter((s) => !s.starts)], reads = this.open ? t("data.make.open", { name: this.open.name }) : t("data.make.need");
       const html = `<div class="dt-page"><header class="dt-page-head"><h1>${esc(t("data.make.title"))}</h1><p class="st-muted">${esc(t("data.make.lead"))}</p></header>
         <div class="dt-makes">${steps.map((s) => `<article class="st-card dt-make"><h2>${esc(s.title)}</h2><p>${esc(s.summary)}</p><p class="st-muted">${studio.dataParts.paperLink(s.paper)}</p><footer><button type="button" class="st-btn st-small" data-step="${esc(s.name)}">${esc(t("data.make.choose"))}</button><small class="st-muted">${s.starts ? esc(t("data.make.starts")) : esc(reads)}</small></footer></article>`).join("")}</div>
         ${steps.length ? "" : `<div class="st-empty"><b>${esc(t("data.make.none"))}</b></div>`}</div>`;
