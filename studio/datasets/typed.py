@@ -164,7 +164,7 @@ def write_csv(path: Path, rows: Iterable[Row], shape: Shape, safe: bool = True) 
     """
     number, names = 0, shape.names
     with path.open("w", encoding="utf-8-sig", newline="", errors="replace") as file:
-        out = csv.writer(file, lineterminator="\n")
+        out = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a bare carriage return is a line, too
         out.writerow(names)
         for number, row in enumerate(rows, 1):
             out.writerow([_cell(row.get(name), safe) for name in names])
