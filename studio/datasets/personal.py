@@ -137,7 +137,9 @@ def _ips(text: str) -> Iterator[tuple[int, int]]:
             address = ipaddress.ip_address(match[0])
         except ValueError:
             continue
-        if address.is_global and not _VERSION.search(text[max(0, match.start() - 20):match.start()]):
+        # 1.2.3.4 is a section or a version more often than an address, b::c is code.
+        unlike = max(address.packed) < 30 if address.version == 4 else len(re.findall(r"[0-9A-Fa-f]", match[0])) < 8
+        if address.is_global and not unlike and not _VERSION.search(text[max(0, match.start() - 20):match.start()]):
             yield match.span()
 
 
