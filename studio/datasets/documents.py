@@ -31,7 +31,7 @@ def is_docx(path: File) -> bool:
     try:
         with _whole(path) as file, zipfile.ZipFile(file) as inside:
             return "word/document.xml" in inside.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
         return False
 
 

@@ -23,7 +23,7 @@ FREE = 100 << 20  # bytes that may come out whatever the ratio
 MOST = 20_000  # files of one archive or folder
 _MARKS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
 SUFFIXES = {".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd"}
-_FAULTS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, NotImplementedError)
+_FAULTS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError)
 
 
 def refuse(message: str, hint: str) -> StudioError:
@@ -43,7 +43,7 @@ class Member:
         try:
             with zipfile.ZipFile(self.archive) as whole:
                 return whole.open(self.info)
-        except (*_FAULTS, RuntimeError) as err:  # RuntimeError: a password is needed
+        except _FAULTS as err:  # RuntimeError: a password is needed, or a packing that Python does not know
             raise broken(self, "ZIP") from err
 
 
@@ -155,7 +155,7 @@ def zip_members(path: Path) -> tuple[list[Member], list[str]]:
     try:
         with zipfile.ZipFile(path) as whole:
             infos = [info for info in whole.infolist() if not info.is_dir()]
-    except (*_FAULTS, ValueError, RuntimeError) as err:
+    except (*_FAULTS, ValueError) as err:
         raise refuse(f"{path.name} is a broken or cut-off ZIP archive or Office document.",
                      "Fetch or pack it again.") from err
     names = {info.filename for info in infos}
