@@ -1,7 +1,7 @@
 """Which rows of a training set hold something of an evaluation set: a question word for word, or most of a message.
 
-As for PaLM (arXiv 2204.02311, section 8) a message counts as given away when most of its runs of n words are there, not when
-one is: texts made from a template share runs without sharing content. As for GPT-3 (arXiv 2005.14165, appendix C) runs
+As for PaLM (arXiv 2204.02311, section 8) a message counts as given away when most of it is there in runs of n words, not when
+one run is: texts made from a template share runs without sharing content. As for GPT-3 (arXiv 2005.14165, appendix C) runs
 that many training rows share are phrases of the trade and do not count.
 """
 
@@ -30,23 +30,23 @@ class Hit(NamedTuple):
     source: int  # number of the evaluation set
     row: int  # its row there
     shared: int  # runs in common
-    share: float  # of the runs of that message
+    share: float  # of the words of that message
 
 
 class Overlap:
     """An index of evaluation rows, and a count over the training rows, for which two passes are needed.
 
-        index = Overlap(8, 0.5)
+        index = Overlap(8, 0.7)
         index.learn(0, rows)          # evaluation rows, as often as needed
         index.count(rows)             # every training row, once
         hits = index.find(rows)       # and again
 
     Args:
         n: Words of a run.
-        share: Part of the runs of an evaluation message that a training row must hold.
+        share: Part of the words of an evaluation message that a training row must hold in runs.
     """
 
-    def __init__(self, n: int = 8, share: float = 0.5):
+    def __init__(self, n: int = 8, share: float = 0.7):
         self.n, self.share = n, share
         self.rows = 0  # training rows counted
         self._learned: list[tuple[np.ndarray, ...]] = []
@@ -84,7 +84,7 @@ class Overlap:
         place = np.repeat(self.starts[grams], sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         pairs, shared = np.unique((np.repeat(where, sizes) << 32) | self.message[place], return_counts=True)
         row, message = pairs >> 32, pairs & 0xFFFFFFFF
-        share = shared / self.total[message]
+        share = (shared + self.n - 1) / (self.total[message] + self.n - 1)  # of words, where the runs follow each other
         good = (share >= self.share) | (shared >= LONG)
         order = np.flatnonzero(good)[np.argsort(share[good], kind="stable")]
         for i in order.tolist():  # the largest share of a row comes last and stays

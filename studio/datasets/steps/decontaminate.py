@@ -30,7 +30,7 @@ class DecontaminateRecipe(StepRecipe):
     against: list[str] = field([], "Against", "Evaluation sets to compare with, one a line: datasets made here, files, shipped:KEY, "
                                "hub:owner/name.", widget="lines", max_length=200)
     ngram: int = field(8, "Words in a row", "Length of the runs of words that are compared. 8 suits chats, 13 long texts.", ge=4, le=50)
-    share: float = field(0.5, "Share of a message", "A training row that holds this part of the runs of an evaluation message is "
+    share: float = field(0.7, "Share of a message", "A training row that holds this part of the words of an evaluation message is "
                          "contaminated; lower finds more, and more by chance.", gt=0.0, le=1.0)
     found: Literal["drop", "report"] = field("drop", "What is found", "Leave contaminated rows out, or keep them and only say how "
                                              "many there are.", choices={"drop": "Leave out", "report": "Only report"})
@@ -98,5 +98,5 @@ def learned(source: Version, against: list[str], own_splits: bool, n: int, share
 
 def said(hit: Hit, names: list[str]) -> str:
     """A hit in words."""
-    what = "the question" if hit.how == "question" else f"{hit.share:.0%} of the runs of words"
+    what = "the question" if hit.how == "question" else f"{hit.share:.0%} of the words"
     return f"{what} of row {hit.row + 1:,} of {names[hit.source]}"

@@ -45,7 +45,7 @@ class DoctorRecipe(StepRecipe):
                                "validation and test rows are looked for in any case.", widget="lines", max_length=200)
     ngram: int = field(8, "Words in a row", "Length of the runs of words that training and evaluation rows are compared by.", ge=4,
                        le=50, group="advanced")
-    overlap: float = field(0.5, "Share of a message", "A training row that holds this part of the runs of an evaluation message is "
+    overlap: float = field(0.7, "Share of a message", "A training row that holds this part of the words of an evaluation message is "
                            "contaminated.", gt=0.0, le=1.0, group="advanced")
     personal: bool = field(True, "Personal data", "Look for e-mail addresses, phone, card and identity numbers, IPs and keys.")
     region: str = field("US", "Phone numbers of", "Country (two letters) whose phone numbers are also known without +.", max_length=2,
