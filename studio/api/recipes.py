@@ -70,9 +70,19 @@ def own(recipe: Recipe, owner: str | None) -> None:
         return
     from studio.library.refs import check_owner
 
+    method = registry.method(recipe.kind, recipe.method)
+    further = getattr(method, "others", {})  # fields of a step that name further datasets, maybe a list of them
     for spec in fields(type(recipe)):
-        if spec.widget in ("model", "dataset") and (ref := getattr(recipe, spec.name)):
-            check_owner(ref, owner, spec.name)
+        if spec.widget in ("model", "dataset") or spec.name in further:
+            value = getattr(recipe, spec.name)
+            for ref in value if isinstance(value, list) else [value]:
+                if ref:
+                    check_owner(ref, owner, spec.name)
+    if (recipe.kind, recipe.method) == ("data", "pipeline"):
+        from studio.datasets.pipeline import step_recipe
+
+        for values in recipe.steps:
+            own(step_recipe(values), owner)
 
 
 def script(values: dict[str, Any]) -> str:
