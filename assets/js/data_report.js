@@ -78,7 +78,7 @@
     }
 
     /** Look at rows: opens the table on a query. */
-    rows(wanted) { studio.dataViews.rows.want(wanted); this.shared.show("rows"); }
+    rows(wanted) { studio.dataViews.rows.want(wanted); this.shared.view("rows"); }
   }
   studio.DataReport = Report;
 })();

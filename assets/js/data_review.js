@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
-  const AHEAD = 30; // rows of one request
+  const AHEAD = 60; // rows of one request
   const KEYS = { k: "keep", d: "drop", b: "better", w: "worse", r: "rewrite", n: "note", u: "undo", ArrowLeft: "back", ArrowRight: "next" };
   const SIGNS = { ArrowLeft: "←", ArrowRight: "→" };
   const SHOW = ["unreviewed", "all", "keep", "drop", "better", "worse", "rewrite", "edited", "noted"];
@@ -48,7 +48,6 @@
         this.root.querySelector("[data-split-line]").hidden = open.splits.length < 2;
         Object.assign(this.splitBox, { value: this.split });
         this.showBox.value = this.filter;
-        this.keysBar();
         this.restart(kept.pos);
       } else if (!this.editing) this.restart(this.now?.pos);
       this.edits(open.edits);
@@ -71,6 +70,7 @@
     async restart(pos = 0) {
       const gen = ++this.gen;
       Object.assign(this, { rows: [], index: 0, base: this.filter === "all" ? Math.max(0, pos || 0) : 0, end: false, editing: null });
+      this.keysBar();
       this.card.setAttribute("aria-busy", "true");
       try {
         await this.queue;
@@ -168,17 +168,10 @@
 
     /** A decision is shown and the next row comes at once; what is written goes after it, in order. */
     decide(item, act) {
-      const ops = [];
-      if (act === "worse" && "chosen" in item.row) {
-        item.row = { ...item.row, chosen: item.row.rejected, rejected: item.row.chosen };
-        item.state.edited = true;
-        ops.push({ op: "set", pos: item.pos, row: item.row });
-        act = "better"; // after the swap it is
-      }
       if (!item.state.review) this.left--;
       item.state.review = act;
       studio.say(`${t("dataview.side.row", { n: item.pos + 1 })}: ${t(`dataview.state.${act}`)}`);
-      this.write([...ops, { op: act, pos: item.pos }]);
+      this.write([{ op: act, pos: item.pos }]);
       return this.step();
     }
 
@@ -187,9 +180,7 @@
       this.queue = this.queue.then(async () => {
         try { this.edits(await this.shared.call("data_edit", { ref: this.ref, split, ops })); } catch (error) {
           studio.failed(error);
-          const at = this.rows.findIndex((item) => item.pos === ops[0].pos);
-          if (at >= 0) this.index = at;
-          await this.reread(ops[0].pos);
+          await this.reread(ops[0].pos, true);
         }
       });
       return this.queue;
@@ -197,7 +188,7 @@
 
     async step() {
       if (this.index < this.rows.length) this.index++;
-      if (this.index >= this.rows.length - 5) { const wait = this.more(); if (this.index >= this.rows.length) try { await wait; } catch (error) { studio.failed(error); } }
+      if (this.index >= this.rows.length - 20) { const wait = this.more(); if (this.index >= this.rows.length) try { await wait; } catch (error) { studio.failed(error); } }
       this.draw();
     }
 
@@ -211,11 +202,13 @@
       this.draw();
     }
 
-    /** The state of one row as it is stored. */
-    async reread(pos) {
+    /** One row as it is stored; with `go`, it is what the person looks at next. */
+    async reread(pos, go = false) {
       const found = await this.ask({ split: this.split }, pos, 1), fresh = found.rows[0], at = this.rows.findIndex((item) => item.pos === pos);
       if (!fresh) return;
-      if (at >= 0) { this.rows[at] = fresh; this.index = at; } else { this.rows.splice(this.index, 0, fresh); }
+      if (at >= 0) this.rows[at] = fresh; else if (go) this.rows.splice(this.index, 0, fresh);
+      if (go && at >= 0) this.index = at;
+      if (this.editing) return;
       const left = await this.ask(this.query("unreviewed"), 0, 1);
       this.left = left.matching;
       this.draw();
@@ -228,13 +221,13 @@
         this.edits(found.edits || found);
         studio.say(t("dataview.undo.done"));
         const touched = (found.touched || []).find((key) => key.split === this.split);
-        if (touched) await this.reread(touched.pos); else this.restart(this.now?.pos);
+        if (touched) await this.reread(touched.pos, true); else this.restart(this.now?.pos);
       } catch (error) { studio.failed(error); }
     }
 
     rewrite(item) {
       if (item.cut) return this.shared.toast(t("dataview.side.cut", { n: studio.dataRow.count(item.cut) }), "bad");
-      const body = this.card.querySelector(".st-dv-card-body"), done = () => { this.editing = null; this.draw(); this.card.focus({ preventScroll: true }); };
+      const body = this.card.querySelector(".st-dv-card-body"), done = () => { this.editing = null; this.keysBar(); this.draw(); this.card.focus({ preventScroll: true }); };
       const save = (row) => {
         if (JSON.stringify(row) === JSON.stringify(item.row)) return done();
         if (!item.state.review) this.left--;
@@ -244,9 +237,9 @@
         done();
       };
       this.editing = new studio.dataRow.Editor(body, item.row, { focus: "answer", save, cancel: done });
-      body.insertAdjacentHTML("beforeend", `<div class="st-actions"><button type="button" class="st-btn st-small st-primary" data-save>${esc(t("dataview.side.save"))}</button><button type="button" class="st-btn st-small" data-cancel>${esc(t("action.cancel"))}</button><small class="st-muted">${esc(t("dataview.side.keys"))}</small></div>`);
-      body.querySelector("[data-save]").onclick = () => save(this.editing.value());
-      body.querySelector("[data-cancel]").onclick = done;
+      this.tools.innerHTML = `<button type="button" class="st-btn st-primary" data-save>${esc(t("dataview.side.save"))}</button><button type="button" class="st-btn" data-cancel>${esc(t("action.cancel"))}</button><small class="st-muted">${esc(t("dataview.side.keys"))}</small>`;
+      this.tools.querySelector("[data-save]").onclick = () => save(this.editing.value());
+      this.tools.querySelector("[data-cancel]").onclick = done;
     }
   }
   (studio.dataViews ??= {}).review = new Review();

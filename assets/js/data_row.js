@@ -104,7 +104,7 @@
 
   const editedPart = (part, i, list) => {
     const name = `${roleName(part)} ${i + 1}`;
-    const role = part.list ? `<select data-role-of="${i}" aria-label="${esc(t("dataview.row.role"))}">${[...new Set([...ROLES, part.role])].map((r) => `<option ${r === part.role ? "selected" : ""}>${esc(r)}</option>`).join("")}</select>` : `<h4>${esc(roleName(part))}</h4>`;
+    const role = part.list ? `<select data-role-of="${i}" aria-label="${esc(t("dataview.row.role"))}">${[...new Set([...ROLES, part.role])].map((r) => `<option value="${esc(r)}" ${r === part.role ? "selected" : ""}>${esc(roleName({ role: r }))}</option>`).join("")}</select>` : `<h4>${esc(roleName(part))}</h4>`;
     const gone = list && part.list === "messages" ? `<button type="button" class="st-icon" data-remove="${part.at}" aria-label="${esc(t("dataview.row.remove", { name }))}">×</button>` : "";
     return `<section class="st-dv-msg st-dv-role-${esc(part.role)}${part.side ? ` st-dv-side-${part.side}` : ""}"><header>${role}<span class="st-push"></span>${gone}</header>
       <textarea data-part="${i}" dir="auto" spellcheck="true" aria-label="${esc(name)}">${esc(part.text)}</textarea>${calls(part.message)}</section>`;
@@ -132,7 +132,7 @@
       this.place.innerHTML = `<div class="st-dv-edit">${label}${all.map((p, i) => editedPart(p, i, list && all.length > 1)).join("")}
         ${list ? `<button type="button" class="st-btn st-small" data-more>${esc(t("dataview.row.add"))}</button>` : ""}</div>`;
       for (const area of this.place.querySelectorAll("textarea")) {
-        const fit = () => { area.style.height = "0"; area.style.height = `${Math.min(Math.max(area.scrollHeight + 4, 56), 520)}px`; };
+        const fit = () => { area.style.height = "0"; area.style.height = `${Math.min(Math.max(area.scrollHeight + 4, 38), 520)}px`; };
         area.oninput = fit;
         fit();
       }

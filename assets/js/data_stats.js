@@ -20,7 +20,7 @@
     form() {
       const used = this.report?.recipe || {};
       return `<form class="st-dv-form" onsubmit="return false"><label class="st-line">${esc(t("dataview.statistics.model"))}<select name="model" data-model><option value="${esc(used.model || "starter")}">${esc(used.model || "starter")}</option></select></label>
-        <label class="st-line">${esc(t("dataview.statistics.limit"))}<input name="limit" type="number" min="1" step="1" placeholder="${esc(t("dataview.statistics.limit.auto"))}" value="${esc(used.limit ?? "")}"></label></form>`;
+        <label class="st-line">${esc(t("dataview.statistics.limit"))}<input name="max_length" type="number" min="1" step="1" placeholder="${esc(t("dataview.statistics.limit.auto"))}" value="${esc(used.max_length || "")}"></label></form>`;
     }
 
     async formed() {
@@ -33,13 +33,14 @@
     }
 
     values() {
-      const form = this.root.querySelector(".st-dv-form"), model = form?.elements.model.value || this.report?.recipe?.model, limit = form ? form.elements.limit.value : this.report?.recipe?.limit;
-      return { ...(model ? { model } : {}), ...(limit ? { limit: Number(limit) } : {}) };
+      const form = this.root.querySelector(".st-dv-form"), used = this.report?.recipe || {};
+      const model = form ? form.elements.model.value : used.model, limit = Number(form ? form.elements.max_length.value : used.max_length);
+      return { ...(model ? { model } : {}), ...(limit ? { max_length: limit } : {}) };
     }
 
     tiles() {
       const r = this.report, tokens = r.tokens;
-      const facts = [["rows", count(r.rows)], tokens?.total != null && ["tokens", count(tokens.total)], tokens?.over != null && tokens.limit && ["over", count(tokens.over)], r.duplicates && ["duplicates", count(r.duplicates.exact)], r.vocabulary && ["words", count(r.vocabulary.distinct)]].filter(Boolean);
+      const facts = [["rows", count(r.rows)], tokens?.total != null && ["tokens", (tokens.estimated ? "≈ " : "") + count(tokens.total)], tokens?.over != null && tokens.limit && ["over", (tokens.estimated ? "≈ " : "") + count(tokens.over)], r.duplicates && ["duplicates", count(r.duplicates.exact)], r.vocabulary && ["words", count(r.vocabulary.distinct)]].filter(Boolean);
       return `<dl class="st-tiles">${facts.map(([name, value]) => `<div><dt>${esc(t(`dataview.statistics.${name}`))}</dt><dd>${esc(value)}</dd></div>`).join("")}</dl>`;
     }
 
@@ -53,29 +54,32 @@
 
     specs() {
       const r = this.report;
-      return [this.tokens(r.tokens), this.chars(r.chars), this.turns(r.turns), this.bars("languages", r.languages, "lang"), this.roles(r.role_patterns), this.bars("labels", r.labels, "label"),
+      return [this.tokens(r.tokens), this.range("chars", "chars", r.chars), this.turns(r.turns), this.bars("languages", r.languages, "lang"), this.roles(r.role_patterns), this.range("scores", "score", r.scores), this.bars("labels", r.labels, "label"),
         ...Object.keys(r.tags || {}).map((key) => this.tag(key, r.tags[key])), this.bars("sources", r.sources, "source", 2), this.bars("formats", r.formats, null, 2), this.growth(r.vocabulary)];
     }
 
     histogram(id, hist, more) {
       if (!hist?.counts?.length || !hist.counts.some(Boolean)) return null;
-      const { edges, counts } = hist, middle = counts.map((_, i) => (edges[i] + edges[i + 1]) / 2), widths = counts.map((_, i) => (edges[i + 1] - edges[i]) || 1);
-      const hover = counts.map((_, i) => t("dataview.plot.range", { low: count(Math.ceil(edges[i])), high: count(Math.max(Math.ceil(edges[i]), Math.ceil(edges[i + 1]) - (i < counts.length - 1 ? 1 : 0))) }));
+      const { edges, counts } = hist, step = edges[1] - edges[0] || 1, n = counts.length, whole = hist.edges.every(Number.isInteger);
+      const end = (i) => (whole && i < n - 1 ? edges[i + 1] - 1 : edges[i + 1]); // the last bin takes all that is longer, and is drawn as wide as the others
+      const middle = counts.map((_, i) => edges[i] + step / 2), widths = counts.map(() => step);
+      const hover = counts.map((_, i) => { const [low, high] = [edges[i], end(i)].map((v) => (whole ? count(v) : studio.num(v, 3))); return low === high ? low : t("dataview.plot.range", { low, high }); });
       return { id, title: t(`dataview.plot.${id}`), xname: t(`dataview.plot.${id}.x`), x: middle, widths, hover, names: hover, wide: true, series: [{ name: t("dataview.plot.rows"), values: counts }], ...more };
     }
 
     tokens(tokens) {
       if (!tokens?.histogram) return null;
-      const p = tokens.percentiles || {}, at = (q) => p[q] ?? p[`p${q}`] ?? p[`${q}%`], rows = this.report.tokens.rows ?? this.report.rows, longest = () => this.rows({ sort: "chars", desc: true });
-      const middle = at(50) ?? at("50"), most = at(95), high = at(100) ?? p.max ?? at(99);
-      const said = [middle != null && t("dataview.tokens.said", { middle: count(Math.round(middle)), most: count(Math.round(most ?? high)) }), tokens.limit && (tokens.over ? `<b class="st-warn">${esc(t("dataview.tokens.over", { n: count(tokens.over), share: percent(tokens.over / rows), limit: count(tokens.limit) }))}</b>` : esc(t("dataview.tokens.fit", { limit: count(tokens.limit) })))].filter(Boolean);
-      const edge = tokens.histogram.edges?.at(-1), lines = tokens.limit && tokens.limit <= edge * 1.5 ? [{ at: tokens.limit, text: t("dataview.tokens.limit", { n: count(tokens.limit) }), left: tokens.limit > edge * 0.6 }] : [];
-      return this.histogram("tokens", tokens.histogram, { big: true, height: 240, lines, said: said.join(" "), pick: longest, action: { label: t("dataview.plot.longest"), do: longest } });
+      const p = tokens.percentiles || {}, at = (q) => p[q], longest = () => this.rows({ sort: "chars", desc: true });
+      const middle = at(50), most = at(95), high = tokens.max;
+      const said = [middle != null && t("dataview.tokens.said", { middle: count(Math.round(middle)), most: count(Math.round(most ?? high)) }), tokens.limit && (tokens.over ? `<b class="st-warn">${esc(t("dataview.tokens.over", { n: count(tokens.over), share: percent(tokens.share_over ?? tokens.over / this.report.rows), limit: count(tokens.limit) }))}</b>` : esc(t("dataview.tokens.fit", { limit: count(tokens.limit) })))].filter(Boolean);
+      const { edges } = tokens.histogram, edge = edges.at(-2) + edges[1] - edges[0], lines = tokens.limit && tokens.limit <= edge * 1.6 ? [{ at: tokens.limit, text: t("dataview.tokens.limit", { n: count(tokens.limit) }), left: tokens.limit > edge * 0.6 }] : [];
+      return this.histogram("tokens", tokens.histogram, { big: true, height: 240, lines, said: said.join(" ") + (tokens.estimated ? ` ${esc(t("dataview.tokens.estimated", { n: count(tokens.rows) }))}` : ""), pick: longest, action: { label: t("dataview.plot.longest"), do: longest } });
     }
 
-    chars(hist) {
-      const pick = (i) => this.rows({ query: { chars: [Math.ceil(hist.edges[i]), i < hist.counts.length - 1 ? Math.ceil(hist.edges[i + 1]) - 1 : Math.floor(hist.edges[i + 1])] } });
-      return this.histogram("chars", hist, { pick });
+    /** Bars of a column that the table filters by range. */
+    range(id, filter, hist) {
+      const last = hist && hist.counts.length - 1, whole = hist?.edges.every(Number.isInteger);
+      return this.histogram(id, hist, { pick: (i) => this.rows({ query: { [filter]: [hist.edges[i], i < last ? hist.edges[i + 1] - (whole ? 1 : 0) : null] } }) });
     }
 
     turns(turns) {
@@ -90,9 +94,11 @@
       if (all.length < least) return null;
       const name = (k) => (k === null ? t("dataview.plot.others") : id === "labels" && ["good", "bad"].includes(k) ? t(`dataview.label.${k}`) : id === "formats" ? k.replaceAll("_", " ") : unknown(k));
       const full = all.map(([k]) => name(k));
-      return { id, title: t(`dataview.plot.${id}`), flat: true, names: full, shown: this.short(full), hover: full, series: [{ name: t("dataview.plot.rows"), values: all.map(([, n]) => n) }],
+      return { id, title: t(`dataview.plot.${id}`), flat: true, names: full, shown: this.short(full), hover: full, ...this.single(full), series: [{ name: t("dataview.plot.rows"), values: all.map(([, n]) => n) }],
         pick: filter ? (i) => all[i][0] !== null && this.rows({ query: { [filter]: [all[i][0] || "none"] } }) : null };
     }
+
+    single(names) { return names.length === 1 ? { single: true, said: esc(t("dataview.plot.single", { name: names[0] })) } : {}; }
 
     /** Names cut to fit beside a plot, each still its own. */
     short(names) {
@@ -103,14 +109,9 @@
     roles(patterns) {
       const all = rest(entries(patterns));
       if (!all.length) return null;
-      const spoken = (k) => {
-        if (k === null) return t("dataview.plot.others");
-        const roles = k.split(">"), head = roles[0] === "system" ? ["system"] : [], body = roles.slice(head.length), pair = body.slice(0, 2).join(">");
-        const turns = body.length / 2, same = turns > 1 && Number.isInteger(turns) && body.every((role, i) => role === body[i % 2]);
-        return [...head, ...(same ? [`(${pair.replace(">", " → ")}) ×${turns}`] : body)].join(" → ");
-      };
+      const spoken = (k) => (k === null ? t("dataview.plot.others") : k.replaceAll(">", " → ").replace(/\)\+/g, ") …"));
       const names = all.map(([k]) => spoken(k));
-      return { id: "role_patterns", title: t("dataview.plot.role_patterns"), flat: true, names, shown: this.short(names), hover: names, series: [{ name: t("dataview.plot.rows"), values: all.map(([, n]) => n) }] };
+      return { id: "role_patterns", title: t("dataview.plot.role_patterns"), flat: true, names, shown: this.short(names), hover: names, ...this.single(names), series: [{ name: t("dataview.plot.rows"), values: all.map(([, n]) => n) }] };
     }
 
     tag(key, values) {
@@ -135,7 +136,7 @@
       if (duplicates) {
         place.insertAdjacentHTML("beforeend", `<figure class="st-card st-dv-plot" data-plot="duplicates"><figcaption><b>${esc(t("dataview.plot.duplicates"))}</b>${duplicates.exact ? `<button type="button" class="st-btn st-small" data-dedup>${esc(t("dataview.duplicates.fix"))}</button>` : ""}</figcaption>
           <p class="st-dv-said">${duplicates.exact ? esc(t("dataview.duplicates.said", { n: count(duplicates.exact), share: percent(duplicates.share) })) : `<span class="st-good">${esc(t("dataview.duplicates.none"))}</span>`}</p>
-          <div class="st-bar st-dv-share" aria-hidden="true"><i style="width:${Math.min(100, 100 * (duplicates.share || 0)).toFixed(1)}%"></i></div></figure>`);
+          ${duplicates.exact ? `<div class="st-bar st-dv-share" aria-hidden="true"><i style="width:${Math.min(100, 100 * duplicates.share).toFixed(1)}%"></i></div>` : ""}</figure>`);
         const fix = place.querySelector("[data-dedup]");
         if (fix) fix.onclick = () => this.shared.startStep({ kind: "data", method: "dedup", dataset: this.ref });
       }

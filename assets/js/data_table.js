@@ -175,8 +175,6 @@
         this.grid.removeAttribute("aria-busy");
       }
       this.scroller.ask();
-      if (!this.side.place.hidden && this.cursor >= 0 && this.at(this.cursor)) this.reveal(this.at(this.cursor), this.force);
-      this.force = false;
     }
 
     nothing(found) {
@@ -365,9 +363,17 @@
     async edit(ops, raise = false) {
       try {
         this.editsBar(await this.shared.call("data_edit", { ref: this.ref, split: this.split, ops }));
-        this.force = true;
         this.again();
+        await this.keep();
       } catch (error) { if (raise) throw error; studio.failed(error); }
+    }
+
+    /** The row that is open stays open, even if an edit took it out of what is searched for. */
+    async keep() {
+      const { item, place } = this.side;
+      if (place.hidden || !item) return;
+      const fresh = await this.side.host.whole(item);
+      if (this.side.item?.pos === item.pos && !place.hidden) this.reveal(fresh, true);
     }
 
     async back(which) {
@@ -375,8 +381,8 @@
         const found = await this.shared.call(`data_${which}`, { ref: this.ref });
         this.editsBar(found.edits || found);
         studio.say(t(`dataview.${which}.done`));
-        this.force = true;
         this.again();
+        await this.keep();
       } catch (error) { studio.failed(error); }
     }
   }
