@@ -126,11 +126,11 @@ def keys_of(batch: Any, by: str = "row", normalise: bool = False) -> np.ndarray:
 
 def content(row: Row, by: str = "row") -> str:
     """The text of a row by which duplicates are told."""
-    if by == "question":
-        return asked(row)
+    if by == "question":  # with what there was to answer from: other contexts make it another question
+        return "\n".join([asked(row), *row.get("contexts", ())])
     if by == "answer":
         return answer(row)
-    left_out = NO_CONTENT if by == "row" else (*NO_CONTENT, "label", "contexts")
+    left_out = NO_CONTENT if by == "row" else (*NO_CONTENT, "label")
     return compact({key: value for key, value in row.items() if key not in left_out})
 
 

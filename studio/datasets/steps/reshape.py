@@ -12,7 +12,8 @@ from studio.datasets import passes
 from studio.datasets.convert import Reject, for_sft
 from studio.datasets.passes import Change, Drop
 from studio.datasets.step import Step, StepRecipe
-from studio.datasets.texts import Row, asked
+from studio.datasets.steps.dedup import content
+from studio.datasets.texts import Row
 from studio.datasets.version import Item, Version, Writer
 from studio.errors import StudioError
 from studio.recipe import field
@@ -177,7 +178,7 @@ def _pairs(recipe: ReshapeRecipe, source: Version, out: Writer, ctx: Context) ->
         for _, first, batch in passes.batches(source, work, [split]):
             for place, row in enumerate(passes.rows_of(batch), first):
                 if "label" in row:
-                    keys[place] = int.from_bytes(digest(asked(row)), "little")
+                    keys[place] = int.from_bytes(digest(content(row, "question")), "little")
                     marks[place] = 1 if row["label"] else -1
         both = np.intersect1d(keys[marks > 0], keys[marks < 0])
         waiting: dict[int, list[Item]] = {}
