@@ -78,7 +78,7 @@ class Host:
     # ---- adapters
 
     def add_adapter(self, name: str, path: str) -> None:
-        """Puts the LoRA adapter of folder ``path`` on the base as ``name``, replacing one of that name.
+        """Puts the adapter of folder ``path`` on the base as ``name``, replacing one of that name.
 
         Raises:
             StudioError: if it does not fit this base.
@@ -99,6 +99,8 @@ class Host:
                 first = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
                 raise StudioError(f"The adapter does not fit its base model: {first}",
                                   "Load it on the model it was trained from.", "model") from err
+            if self._peft.peft_config[inner].is_prompt_learning:
+                self._peft.set_adapter(inner)
             if old := self._adapters.get(name):
                 self._stale.append(old[0])
             self._adapters[name] = (inner, tokenizer)
@@ -198,8 +200,10 @@ class Host:
                 else:
                     torch.seed()
                 inputs = torch.tensor([ids], device=self.device)
-                self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=config,
-                                    stopping_criteria=[loop])
+                # Learned tokens are put before the text by PEFT's wrapper, not by the layers.
+                model = self._peft if inner and self._peft.peft_config[inner].is_prompt_learning else self.model
+                model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config,
+                               stopping_criteria=[loop])
             finally:
                 self._running -= 1
         return loop.result(Result(prompt_tokens=len(ids), note=note), began)

@@ -71,7 +71,7 @@ def opening(ref: str, stop: threading.Event | None = None) -> Iterator[Opening]:
         return address.endpoint(ref)
     model = resolve_model(ref)
     base = _base_of(model)
-    path = records.path_of(_identity(base))
+    path = records.path_of(_identity(model, base))
     began, crashed = time.monotonic(), ""
     with records.locked(path):
         record = records.read(path)
@@ -172,9 +172,11 @@ def _base_of(model: ModelRef) -> ModelRef:
     return base
 
 
-def _identity(base: ModelRef) -> str:
-    """Two references to one folder are one engine."""
-    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}"
+def _identity(model: ModelRef, base: ModelRef) -> str:
+    """Two references to one folder are one engine. LoRA adapters share their base's; PEFT cannot mix the other kinds with
+    them, so each of those gets an engine to itself."""
+    alone = f"+{model.ref}" if model.is_adapter and model.meta.get("peft_type") not in (None, "LORA") else ""
+    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}{alone}"
 
 
 def _stamp(folder: Path | None) -> float:
@@ -316,7 +318,8 @@ def last_line(log: Path) -> str:
 def why_gone(ref: str) -> str:
     """What happened to the engine of ``ref``, for the person whose answer broke off."""
     try:
-        path = records.path_of(_identity(_base_of(resolve_model(ref))))
+        model = resolve_model(ref)
+        path = records.path_of(_identity(model, _base_of(model)))
     except StudioError:
         return ""
     record = records.read(path)

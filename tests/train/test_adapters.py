@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from studio import settings
 from studio.library import refs
 from tests.train.conftest import run, series
 from tests.train.test_script import execute
@@ -52,6 +53,27 @@ def test_learns_saves_and_loads(method, tiny, chats, tmp_path):
     near = 2e-2 if method == "qlora" else 2e-4
     assert found[0] == pytest.approx(summary["eval_loss"], abs=near)
     assert "tuning" in method or found[1] == pytest.approx(losses[0], abs=near)
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3", "oft", "prefix_tuning", "p_tuning"])
+def test_the_chat_engine_answers_with_it(method, tmp_path):
+    """Greedy text of the engine is that of PEFT's own model."""
+    import threading
+
+    import torch
+
+    from studio.chat.host import Host, Sampling
+    from studio.trainers import load
+
+    _, ctx = run(values("starter", "shipped:polite", method, eval_share=0), tmp_path / "run")
+    made = load.model(refs.resolve_model(str(ctx.output)), torch.float32).eval()
+    host = Host(str(settings.STARTER))
+    host.add_adapter("tuned", str(ctx.output))
+    ids, _ = host.encode([{"role": "user", "content": "What is the opposite of hot?"}], "tuned")
+    said: list[str] = []
+    host.generate(ids, Sampling(temperature=0, max_tokens=12), said.append, threading.Event(), "tuned")
+    wanted = made.generate(input_ids=torch.tensor([ids]), max_new_tokens=12, do_sample=False, use_cache=True)[0, len(ids):]
+    assert "".join(said).strip() == host.tokenizer.decode(wanted, skip_special_tokens=True).strip() != ""
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "lora"])
