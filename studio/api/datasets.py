@@ -6,7 +6,8 @@ only look, and write down what a person changed beside a version, never in it.
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +18,52 @@ from studio.errors import StudioError
 
 if TYPE_CHECKING:
     from studio.datasets.table import Table
+    from studio.datasets.version import Version
 
 
 def data_list(owner: str | None = None) -> list[dict[str, Any]]:
     """Versions of the library, the newest first: ``{ref, id, name, format, rows: {split: n}, total, hash, size, created, stage,
     run_id, parents: [refs], steps: n}``; ``stage`` is ``step`` for what a pipeline left on its way, else ``final``."""
-    from studio.datasets.version import Version
     from studio.library import artifacts
 
-    found = []
+    found = [_listed(row, version) for row, version in _versions(owner)]
+    parents = artifacts.parents_of([row["id"] for row in found])
+    return [row | {"parents": parents[row["id"]]} for row in found]
+
+
+def _versions(owner: str | None) -> Iterator[tuple[dict[str, Any], Version]]:
+    """Artifacts that are versions and whose files are there, the newest first."""
+    from studio.library import artifacts
+
     for row in artifacts.listed(("dataset",), scope(owner)):
-        if not row["meta"].get("version"):
-            continue
-        try:
-            version = Version(row["path"])
-        except StudioError:
-            continue  # its files are gone
-        parents = [edge["ref"] for edge in artifacts.get(row["id"])["parents"]]
-        found.append(_listed(row, version) | {"parents": parents})
-    return found
+        if row["meta"].get("version"):
+            try:
+                yield row, _version(row["path"])
+            except StudioError:
+                continue  # its files are gone
+
+
+_read: dict[str, tuple[int, Version]] = {}  # a version is written once, so its facts are read once
+
+
+def _version(path: str) -> Version:
+    """The version in a folder.
+
+    Raises:
+        StudioError: there is none.
+    """
+    from studio.datasets import version as versions
+
+    try:
+        stamp = (Path(path) / versions.META).stat().st_mtime_ns
+    except OSError:
+        stamp = -1
+    known = _read.get(path)
+    if known is None or known[0] != stamp:
+        if len(_read) > 2000:
+            _read.clear()
+        known = _read[path] = (stamp, versions.Version(path))
+    return known[1]
 
 
 def _listed(row: dict[str, Any], version: Any) -> dict[str, Any]:
@@ -59,7 +87,6 @@ def data_open(ref: str, owner: str | None = None) -> dict[str, Any]:
     """
     from studio.datasets.report import names, read
     from studio.datasets.roles import FORMATS
-    from studio.library import artifacts
 
     row, table = _table(ref, owner)
     version = table.version
@@ -223,8 +250,6 @@ def data_save_pipeline(ref: str, name: str, owner: str | None = None) -> dict[st
     Raises:
         StudioError: it is no version, or the name cannot be used.
     """
-    import re
-
     title = " ".join(str(name).split())
     stem = re.sub(r"[^\w-]+", "-", title.lower()).strip("-")[:60]
     if not stem:
@@ -272,17 +297,7 @@ def data_steps() -> list[dict[str, Any]]:
 
 def _stages(owner: str | None) -> dict[float, str]:
     """When a version's last step ended -> its reference: what tells stages apart even where a step changed nothing."""
-    from studio.datasets.version import Version
-    from studio.library import artifacts
-
-    found = {}
-    for row in reversed(artifacts.listed(("dataset",), scope(owner))):
-        if row["meta"].get("version"):
-            try:
-                found[Version(row["path"]).meta["history"][-1]["made"]] = row["ref"]
-            except StudioError:
-                continue  # its files are gone
-    return found
+    return {version.meta["history"][-1]["made"]: row["ref"] for row, version in reversed(list(_versions(owner)))}
 
 
 def _table(ref: str, owner: str | None) -> tuple[dict[str, Any], Table]:
@@ -293,7 +308,6 @@ def _table(ref: str, owner: str | None) -> tuple[dict[str, Any], Table]:
     """
     from studio.datasets import edits
     from studio.datasets.table import Table
-    from studio.datasets.version import Version
     from studio.library import artifacts
     from studio.library.refs import check_owner
 
@@ -305,7 +319,7 @@ def _table(ref: str, owner: str | None) -> tuple[dict[str, Any], Table]:
     if row["kind"] != "dataset" or not Path(row["path"]).is_dir():
         raise StudioError(f"'{row['name']}' is no dataset that was made here, or its files are gone.", "Bring it in again.",
                           "dataset")
-    return row, Table(Version(row["path"]), edits.of(row["id"]))
+    return row, Table(_version(row["path"]), edits.of(row["id"]))
 
 
 def _inside(table: Table, split: str, positions: list[Any]) -> None:

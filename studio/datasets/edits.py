@@ -14,7 +14,6 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -140,11 +139,13 @@ class Edits:
 
     def of(self, split: str) -> dict[int, Mark]:
         """Row number -> mark."""
-        return {pos: mark for (part, pos), mark in self.marks.items() if part == split}
+        with self._lock:
+            return {pos: mark for (part, pos), mark in self.marks.items() if part == split}
 
     def summary(self) -> dict[str, Any]:
         """``{count, rows, edited, deleted, noted, tagged, review: {keep, drop, ...}, undo, redo, stamp}``."""
-        marks = list(self.marks.values())
+        with self._lock:
+            marks = list(self.marks.values())
         review = Counter(mark.review for mark in marks)
         return {"count": self.count, "rows": len(marks), "edited": sum(m.row is not None for m in marks),
                 "deleted": sum(m.deleted for m in marks), "noted": sum(bool(m.note) for m in marks),
@@ -251,8 +252,3 @@ def of(artifact_id: str, until: int = 0) -> Edits:
             _LOGS.clear()
         log = _LOGS.setdefault(path, Edits(path))
     return log.refresh()
-
-
-def actions(artifact_id: str) -> Iterator[dict[str, Any]]:
-    """The actions in effect, oldest first."""
-    yield from (entry for entry, _ in of(artifact_id)._done)

@@ -40,6 +40,8 @@ class PipelineRecipe(StepRecipe):
                 raise ValueError(f"step {number} ({values.get('method', 'no method')}{where}): {err.message}") from err
             if made.method == cls.method:
                 raise ValueError(f"step {number} is a pipeline itself; write its steps here instead")
+            if not issubclass(method_of(made), Step):
+                raise ValueError(f"step {number} ({made.method}) makes no dataset; start it by itself")
         return value
 
 

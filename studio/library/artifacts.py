@@ -107,6 +107,17 @@ def listed(kinds: tuple[str, ...] = KINDS, owner: str | None = None, run_id: str
         return [_public(row) for row in db.execute(query).mappings()]
 
 
+def parents_of(ids: list[str]) -> dict[str, list[str]]:
+    """References of the parents of some artifacts, by id."""
+    found: dict[str, list[str]] = {child: [] for child in ids}
+    query = select(parents.c.child_id, parents.c.ref).order_by(parents.c.child_id, parents.c.role, parents.c.ref)
+    with reading() as db:
+        for child, ref in db.execute(query):
+            if child in found:
+                found[child].append(ref)
+    return found
+
+
 def rename(artifact_id: str, name: str) -> dict[str, Any]:
     """Give an artifact another name; a taken one gets a number behind it.
 
