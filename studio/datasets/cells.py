@@ -48,7 +48,7 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, (int, float)):
         return str(value) if abs(value) < 1e300 else None
     if isinstance(value, list) and value:
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else part
+        parts = [part.get("text", part.get("value")) if isinstance(part, dict) and part.get("type", "text") == "text" else part
                  for part in value]
         if all(isinstance(part, str) for part in parts):
             return "".join(as_text(part) or "" for part in parts)

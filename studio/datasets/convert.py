@@ -141,12 +141,16 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
     if role == "call":
         return {"role": "assistant", "content": "", "tool_calls": _calls(content)}
     made: Row = {"role": role}
+    if isinstance(content, list) and any(isinstance(part, dict) and part.get("type") == "tool_call" for part in content):
+        written = [parsed(part.get("value", part.get("tool_call"))) for part in content if part.get("type") == "tool_call"]
+        made["tool_calls"] = _calls([call for one in written for call in (one if isinstance(one, list) else [one])])
+        content = [part for part in content if part.get("type") != "tool_call"]
     calls = item.get("tool_calls") or item.get("function_call")
     if calls and role == "assistant":
         made["tool_calls"] = _calls(calls)
     if content is None and "tool_calls" in made:
         content = ""
-    if role == "tool" and isinstance(content, (dict, list)):
+    if role == "tool" and isinstance(content, (dict, list)) and as_text(content) is None:
         import json
 
         content = json.dumps(content, ensure_ascii=False)
@@ -155,7 +159,7 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
         text = ""
     reasoning = ""
     if role == "assistant":
-        reasoning, text = thinking.of_message(item, text)
+        reasoning, text = thinking.of_message(item | {"content": content}, text)
         if text and "tool_calls" not in made:
             written, rest = dialects.calls_in(text)
             if written:
@@ -163,7 +167,7 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
     elif role == "tool" and text:
         text = dialects.response_in(text)
     if text is None:
-        raise _Bad("not_text", f"message {number}")
+        raise _Bad("not_text", f"message {number}" + (": a picture, sound or film" if _has_media(content) else ""))
     if isinstance(content, (int, float)):
         mended.append("number")
     if role == "assistant" and not text.strip() and "tool_calls" not in made:
@@ -175,6 +179,12 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
         if isinstance(item.get(key), str) and item[key]:
             made[key] = item[key]
     return {"role": made.pop("role"), "content": made.pop("content")} | made
+
+
+def _has_media(content: Any) -> bool:
+    kinds = ("image", "audio", "video", "input_image", "input_audio")
+    return isinstance(content, list) and any(isinstance(part, dict) and str(part.get("type", "")).startswith(kinds)
+                                             for part in content)
 
 
 def _calls(value: Any) -> list[Row]:

@@ -21,10 +21,21 @@ class JsonReader(Reader):
 
     kind = "json"
 
+    def __init__(self, path: File, text: sniff.Text, single: bool = False):
+        super().__init__(path, text)
+        self.single = single  # the object is a row itself
+
     def _read(self) -> Iterator[Row]:
         assert self.text is not None
         source = _Buffer(self.text, self.path)
         opener = source.peek()
+        if self.single:
+            row = as_row(source.value(0))
+            if isinstance(row, str):
+                self._bad(row, "row 1")
+            else:
+                yield row
+            return
         if opener == "{":
             self._enter_member(source)
         elif opener == "[":

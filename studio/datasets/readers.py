@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from studio.datasets import packed, sniff
+from studio.datasets.dialects import is_tree
 from studio.datasets.json_array import JsonReader
 from studio.datasets.packed import File, Member
 from studio.datasets.rows import EXAMPLES, Reader, Row, as_row, loads
 from studio.datasets.sniff import MAX_ROW, refuse
 from studio.errors import StudioError
 
+LONG_LINE = 200  # characters; texts broken by hand have lines of 60 to 120
+_OF_A_ROW = {"messages", "conversation", "conversations", "mapping", "prompt", "chosen", "rejected", "tools"}
 _MEMBER = re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?')
 
 
@@ -58,7 +61,7 @@ def open_rows(path: str | File) -> Reader:
     if suffix in (".csv", ".tsv", ".tab"):
         return CsvReader(path, text, begin, suffix)
     if suffix in sniff.TEXT_SUFFIXES:
-        return TextReader(path, text)
+        return TextReader(path, text, begin)
     if suffix in (".json", ".jsonl", ".ndjson") or begin.lstrip()[:1] in ("{", "["):
         return _json_reader(path, text, begin)
     what = f"of type '{suffix}'" if suffix else "without an extension"
@@ -147,6 +150,8 @@ def _json_reader(path: File, text: sniff.Text, begin: str) -> Reader:
         # A JSONL of lists (one conversation a line) begins with '[' too: then the first line is complete.
         return JsonlReader(path, text) if _whole_lines(stripped) else JsonReader(path, text)
     if stripped.startswith("{") and not _whole_lines(stripped):
+        if _is_row(stripped):
+            return JsonReader(path, text, single=True)
         spread = "\n" in stripped.rstrip()  # one object over several lines
         wraps = sniff.suffix_of(path) not in (".jsonl", ".ndjson") and _wraps_rows(stripped)
         return JsonReader(path, text) if spread or wraps else JsonlReader(path, text)
@@ -165,6 +170,19 @@ def _whole_lines(begin: str) -> bool:
     return True
 
 
+def _is_row(begin: str) -> bool:
+    """The whole file is one object that is a row itself: one conversation, perhaps over several lines."""
+    try:
+        whole = loads(begin)
+    except ValueError:
+        return False
+    if not isinstance(whole, dict):
+        return False
+    chats = [whole[name] for name in ("messages", "conversation", "conversations") if name in whole]
+    return is_tree(whole.get("mapping")) or any(isinstance(chat, list) and chat and all(isinstance(m, dict) for m in chat)
+                                                for chat in chats)
+
+
 def _wraps_rows(begin: str) -> bool:
     """A single object with a list of rows in it (``{"data": [{...``), or of lists only; not the one row of a JSONL."""
     try:
@@ -177,8 +195,7 @@ def _wraps_rows(begin: str) -> bool:
     decoder, at = json.JSONDecoder(), 1
     while member := _MEMBER.match(begin, at):
         if member[2]:
-            return member[1] not in {"messages", "conversation", "conversations", "prompt", "chosen", "rejected",
-                                     "tools"}
+            return member[1] not in _OF_A_ROW
         try:
             _, at = decoder.raw_decode(begin, member.end())
         except (ValueError, RecursionError):
@@ -277,11 +294,17 @@ def _unique(names: list[str]) -> list[str]:
 class TextReader(Reader):
     """Plain text or Markdown: one row a paragraph block, blank lines between them.
 
-    A Markdown heading stays with what follows it, and a fenced code block stays whole.
+    A Markdown heading stays with what follows it, and a fenced code block stays whole. Where no line is blank and the lines
+    are as long as paragraphs, each line is a row.
     """
 
     kind = "text"
     _HEADING = re.compile(r"#{1,6} ")
+
+    def __init__(self, path: File, text: sniff.Text, begin: str = ""):
+        super().__init__(path, text)
+        lines = begin.strip("\r\n").splitlines()
+        self.by_line = len(lines) > 1 and all(line.strip() for line in lines) and len(begin) / len(lines) > LONG_LINE
 
     def _read(self) -> Iterator[Row]:
         assert self.text is not None
@@ -296,7 +319,7 @@ class TextReader(Reader):
             if line.strip():
                 block.append(line)
                 length += len(line)
-                if length < MAX_ROW and not end:
+                if length < MAX_ROW and not end and not self.by_line:
                     continue
             elif fenced and not end and length < MAX_ROW:
                 block.append(line)

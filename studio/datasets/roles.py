@@ -58,9 +58,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tools": ("tools", "functions", "available_tools"),
     "messages": _CHATS, "conversations": _CHATS,
     "text": ("text", "content", "body", "document", "story", "article", "paragraph", "passage", "sentence"),
-    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner", "better", "chosen_answer"),
+    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner", "better", "chosen_answer",
+               "chosen_messages", "chosen_conversation"),
     "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "non_preferred", "loser", "worse",
-                 "rejected_answer"),
+                 "rejected_answer", "rejected_messages", "rejected_conversation"),
     "margin": ("margin",), "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "answer_a": _sided(_SIDES, "a01"), "answer_b": _sided(_SIDES, "b21"),
@@ -80,6 +81,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
                   "rationale", "reasoning_trace", "thinking_trajectories", "thinking_trajectory", "deepseek_reasoning",
                   "think"),
 }
+MEDIA = {"image", "images", "audio", "audios", "video", "videos"}
 GOOD = {"good", "up", "1", "+1", "true", "yes", "y", "positive", "like", "liked", "thumbs_up", "thumbsup", "thumb_up",
         "correct", "right",
         "accept", "accepted", "👍", "desirable", "pass", "ok", "helpful", "satisfied", "upvote", "chosen", ":thumbsup:",
@@ -325,7 +327,8 @@ def _chat_column(table: _Sample) -> tuple[str, str] | None:
         for kind in ("messages", "sharegpt"):
             if total and kinds[kind] >= 0.5 * total:
                 return name, kind
-        if total and name in usual and name != "history" and kinds["turns"] + kinds["pairs"] >= 0.9 * total:
+        if total and name in usual and name != "history" and kinds["turns"] + kinds["pairs"] >= 0.9 * total and not (
+                kinds["turns"] and {"question_id", "reference"} & set(table.plain)):  # a benchmark's questions without answers
             return name, "sharegpt"
     return None
 
@@ -532,6 +535,8 @@ def _complete(found: Detected, table: _Sample) -> Detected:
     calls, thoughts = _inside(found, table.rows[:100])
     if calls or (found.format in ("messages", "sharegpt", "prompt_completion") and table.values(found.roles.get("tools", ""))):
         found.evidence.append("Tool calls are among them.")
+    if media := [n for n in found.columns if n.lower() in MEDIA and any(table.values(n))]:
+        found.evidence.append(f"Pictures, sound and films are not read: {names_of(media)}.")
     if "reasoning" in found.roles:
         found.evidence.append(f"The reasoning in '{found.roles['reasoning']}' is kept apart from the answer.")
     elif thoughts:
@@ -551,6 +556,9 @@ def _inside(found: Detected, rows: list[Row]) -> tuple[bool, bool]:
                 calls = calls or bool(item.get("tool_calls")) or item.get("from") in ("function_call", "tool_call")
                 thoughts = thoughts or any(item.get(key) for key in thinking.KEYS)
                 text = item.get("content", item.get("value"))
+            for part in text if isinstance(text, list) else ():
+                kind = part.get("type") if isinstance(part, dict) else ""
+                calls, thoughts = calls or kind == "tool_call", thoughts or kind in ("thinking", "reasoning")
             if isinstance(text, str):
                 calls = calls or bool(dialects.calls_in(text)[0])
                 thoughts = thoughts or bool(thinking.apart(text)[0])

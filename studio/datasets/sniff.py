@@ -31,6 +31,7 @@ _KINDS = [(b"%PDF", "a packed PDF document", "Unpack it first."),
           (b"\xff\xd8\xff", "a picture", "Choose a file with rows of text."),
           (b"\x7fELF", "a program", "Choose a file with rows of text."),
           (b"GGUF", "a model", "Choose a file with rows of text."),
+          (b"version https://git-lfs", "only a pointer of Git LFS, not the file itself", "Fetch the file: git lfs pull."),
           (b"ARROW1", "an Arrow file", "Save it as Parquet or JSONL.")]
 _HTML = re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|\?xml|svg)\b", re.I | re.S)
 

@@ -46,7 +46,7 @@ def of_message(item: Row, text: str | None) -> tuple[str, str | None]:
             return item[key], text
     content = item.get("content")
     if isinstance(content, list):
-        thoughts = [part.get("thinking") or part.get("text") for part in content
+        thoughts = [part.get("thinking") or part.get("text") or part.get("value") for part in content
                     if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")]
         if thoughts and all(isinstance(thought, str) for thought in thoughts):
             rest = [part for part in content

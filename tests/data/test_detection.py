@@ -166,3 +166,62 @@ def test_training_sees_the_reasoning_whatever_the_template():
     tokenizer = transformers.AutoTokenizer.from_pretrained(STARTER)
     encoder = Encoder(tokenizer, parse({"kind": "sft", "method": "lora", "dataset": "shipped:polite"}), chat=True)
     assert "<think>\nHm.\n</think>\n\nBecause." in tokenizer.decode(encoder({"messages": [USER, THINK]}).input_ids)
+
+
+def test_parts_with_values_reasoning_and_calls():
+    """The newer layout of LLaMA-Factory: every part of a message has a type and a value."""
+    row = {"messages": [{"role": "user", "content": [{"type": "text", "value": "Why?"}]},
+                        {"role": "assistant", "content": [{"type": "reasoning", "value": "Hm."},
+                                                          {"type": "tool_call", "value": '{"name": "f", "arguments": {"a": 1}}'}]},
+                        {"role": "tool", "content": [{"type": "text", "value": "7"}]},
+                        {"role": "assistant", "content": [{"type": "text", "value": "Because."}], "loss_weight": 1.0}]}
+    found = detect([row])
+    assert found.evidence[1:] == ["Tool calls are among them.", "Reasoning before the answers is kept apart from them."]
+    assert normalise(row, found) == {"messages": [
+        USER, {"role": "assistant", "content": "", "tool_calls": [CALL], "reasoning_content": "Hm."},
+        {"role": "tool", "content": "7"}, BOT]}
+    picture = {"messages": [{"role": "user", "content": [{"type": "image_url", "value": "x.jpg"}]}, BOT]}
+    assert str(normalise(picture, detect([picture]))) == "a message is not text (message 1: a picture, sound or film)"
+    pair = {"chosen_messages": [USER, BOT], "rejected_messages": [USER, BOT | {"content": "No."}]}
+    assert normalise(pair, detect([pair]))["chosen"] == [BOT]
+
+
+def test_questions_of_a_benchmark_are_no_conversation():
+    from studio.errors import StudioError
+
+    with pytest.raises(StudioError, match="No known format"):
+        detect([{"question_id": 81, "category": "writing", "turns": ["Write a post.", "Write it again."]}])
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_conversation_a_file(home, run_step, indent):
+    import json
+
+    (home / "chats").mkdir()
+    for n, row in enumerate((CHAT, {"id": 1, "mapping": TREE}, {"conversations": [{"from": "human", "value": "Why?"},
+                                                                                  {"from": "gpt", "value": "Because."}]})):
+        (home / "chats" / f"{n}.json").write_text(json.dumps(row, indent=indent))
+    made = run_step("import", sources=["chats"])
+    assert list(made.rows()) == [CHAT] * 3
+    assert [entry["format"] for entry in made.meta["history"][-1]["facts"]["sources"]] == ["messages", "sharegpt", "sharegpt"]
+
+
+def test_text_files_with_a_paragraph_a_line(tmp_path):
+    from studio.datasets.readers import open_rows
+
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(f"{n} " + "word " * 60 for n in range(5)))
+    assert len(list(open_rows(path))) == 5
+    path.write_text("\n".join("a line broken by hand" for _ in range(5)))
+    assert len(list(open_rows(path))) == 1
+
+
+def test_a_pointer_of_git_lfs_is_told_as_such(tmp_path):
+    from studio.datasets.readers import open_rows
+    from studio.errors import StudioError
+
+    path = tmp_path / "train.jsonl.gz"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:8be3\nsize 875191\n")
+    with pytest.raises(StudioError, match="pointer of Git LFS") as caught:
+        list(open_rows(path))
+    assert "git lfs pull" in caught.value.hint
