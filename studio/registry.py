@@ -92,6 +92,7 @@ def _families() -> dict[str, Registry]:
     data.add("filter", "studio.datasets.steps.filter:Filter")
     data.add("dedup", "studio.datasets.steps.dedup:Dedup")
     data.add("near_dedup", "studio.datasets.steps.near_dedup:NearDedup")
+    data.add("embedding_dedup", "studio.datasets.steps.embedding_dedup:EmbeddingDedup")
     data.add("decontaminate", "studio.datasets.steps.decontaminate:Decontaminate")
     data.add("repair", "studio.datasets.steps.repair:Repair")
     data.add("redact", "studio.datasets.steps.redact:Redact")

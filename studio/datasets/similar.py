@@ -108,12 +108,7 @@ class Similar:
             better, worse, how, known = self._edges(alive, rank, known, lambda p, t=turn: tell(min(1, t + p)))
             if not len(better):
                 break
-            order = np.lexsort((-how, rank[worse]))
-            fallen = 0
-            for a, b, similar in zip(better[order].tolist(), worse[order].tolist(), how[order].tolist(), strict=True):
-                if parent[b] < 0 and parent[a] < 0:
-                    parent[b], likeness[b] = a, similar
-                    fallen += 1
+            fallen = _settle(parent, likeness, better, worse, how, rank)
             alive = (parent < 0) & (self.sizes > 0)
             if not fallen:
                 break
@@ -213,6 +208,25 @@ class Similar:
         both.sort()
         twice = both[1:][both[1:] == both[:-1]] >> np.uint64(32)
         return np.bincount(twice.astype(np.int64), minlength=len(a))
+
+
+def settled(total: int, better: np.ndarray, worse: np.ndarray, how: np.ndarray, rank: np.ndarray,
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """(row each is left out for, or -1; their likeness) from pairs of alike rows: best first, only for one that stays."""
+    parent, likeness = np.full(total, -1), np.zeros(total, np.float32)
+    _settle(parent, likeness, better, worse, how, rank)
+    return parent, likeness
+
+
+def _settle(parent: np.ndarray, likeness: np.ndarray, better: np.ndarray, worse: np.ndarray, how: np.ndarray,
+            rank: np.ndarray) -> int:
+    """Mark rows as left out; gives how many."""
+    order, fallen = np.lexsort((-how, rank[worse])), 0
+    for a, b, similar in zip(better[order].tolist(), worse[order].tolist(), how[order].tolist(), strict=True):
+        if parent[b] < 0 and parent[a] < 0:
+            parent[b], likeness[b] = a, similar
+            fallen += 1
+    return fallen
 
 
 def _in(values: np.ndarray, known: np.ndarray) -> np.ndarray:
