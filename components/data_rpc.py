@@ -31,12 +31,12 @@ def _query(data: dict) -> dict:
 
 @answer
 def data_start(data: dict, request: gr.Request) -> dict:
-    """What the tab needs to be drawn: versions, steps, saved pipelines, models and datasets to choose from."""
+    """What the tab needs to be drawn: versions, steps, ready and saved pipelines, models and datasets."""
     owner = owner_of(request)
     nobody = on_space() and owner is None
     return {"versions": [] if nobody else api.data_list(owner), "steps": api.data_steps(),
-            "pipelines": [] if nobody else api.data_pipelines(owner), "datasets": api.datasets(owner),
-            "models": api.models(owner)}
+            "pipelines": [] if nobody else api.data_pipelines(owner), "ready": api.presets("data"),
+            "datasets": api.datasets(owner), "models": api.models(owner)}
 
 
 @answer
@@ -63,9 +63,9 @@ def data_open(data: dict, request: gr.Request) -> dict:
 
 @answer
 def data_rows(data: dict, request: gr.Request) -> dict:
-    return api.data_rows(_ref(data), _query(data), sort=str(data.get("sort") or "") or None, desc=bool(data.get("desc")),
-                         offset=_number(data.get("offset"), 0, 10**9), limit=_number(data.get("limit"), 1, MOST_ROWS),
-                         owner=owner_of(request))
+    return api.data_rows(_ref(data), _query(data), sort=str(data.get("sort") or "") or None,
+                         desc=bool(data.get("desc")), offset=_number(data.get("offset"), 0, 10**9),
+                         limit=_number(data.get("limit"), 1, MOST_ROWS), owner=owner_of(request))
 
 
 @answer
@@ -137,7 +137,7 @@ def data_inspect(data: dict, request: gr.Request) -> dict:
 
 @answer
 def data_upload(data: dict, request: gr.Request) -> dict:
-    """Take a file over that the browser has just sent to gradio's upload address, from whose folder alone it may come."""
+    """Take a file over that the browser has just sent to gradio's upload address; it may come from nowhere else."""
     owner = need_login(request)
     path = Path(str(data.get("path") or "")).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()):

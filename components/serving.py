@@ -53,7 +53,7 @@ def file_of(path: str) -> Path | None:
 def offer(path: Path) -> str:
     """An address under which ``path`` may be downloaded for an hour, by whoever was told it.
 
-    Who may have the file is asked where the address is given out, which is behind the login; the address cannot be guessed.
+    Who may have the file is asked where the address is given out, behind the login; it cannot be guessed.
     """
     now = time.time()
     for token in [key for key, (_, until) in _offers.items() if until < now] + list(_offers)[:-_MOST_OFFERS]:

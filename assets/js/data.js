@@ -241,9 +241,9 @@
     }
 
     async addStep() {
-      const answer = await studio.stepMenu(this.state.steps, STEPS, t("data.step.add.title", { name: this.open.name }), this.state.pipelines);
+      const answer = await studio.stepMenu(this.state.steps, STEPS, t("data.step.add.title", { name: this.open.name }), { saved: this.state.pipelines, ready: this.state.ready });
       if (answer?.step) this.startStep({ method: answer.step.name, dataset: this.open.ref });
-      if (answer?.pipeline) this.strip.runOn({ steps: answer.pipeline.values.steps }, "");
+      if (answer?.pipeline) this.strip.apply(answer.pipeline, this.open);
     }
 
     /** The dialog of a step, filled with these values. */

@@ -91,8 +91,8 @@
     return found;
   }
 
-  /** The menu of steps. Resolves to {step} or {pipeline}, or null. */
-  studio.stepMenu = (steps, groups, title, pipelines = []) => new Promise((resolve) => {
+  /** The menu of steps, and of pipelines {name, title, for_whom?, values}. Resolves to {step} or {pipeline}, or null. */
+  studio.stepMenu = (steps, groups, title, { ready = [], saved: kept = [] } = {}) => new Promise((resolve) => {
     let answer = null;
     const made = dialog(title, `<form method="dialog"><h2>${esc(title)}</h2><div class="dt-menu-find"><input type="search" placeholder="${esc(t("data.menu.search"))}" aria-label="${esc(t("data.menu.search"))}" autofocus></div>
       <div class="st-dialog-body dt-menu"></div><footer><button type="button" class="st-btn" data-cancel>${esc(t("action.close"))}</button></footer></form>`, "dt-menu-dialog");
@@ -101,9 +101,11 @@
     const draw = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean), match = (text) => words.every((w) => text.toLowerCase().includes(w));
       const found = steps.filter((s) => match(`${s.title} ${s.summary} ${s.name} ${s.paper || ""}`));
-      const saved = pipelines.filter((p) => match(`${p.title} ${p.name}`));
       const parts = groups.filter((g) => found.some((s) => s.group === g)).map((g) => `<section><h3>${esc(t(`data.menu.${g}`))}</h3><ul>${found.filter((s) => s.group === g).map(item).join("")}</ul></section>`);
-      if (saved.length) parts.push(`<section><h3>${esc(t("data.menu.saved"))}</h3><ul>${saved.map((p) => `<li><button type="button" data-pipeline="${esc(p.name)}"><b>${esc(p.title || p.name)}</b><span>${esc(stepsLine(p, steps))}</span></button></li>`).join("")}</ul></section>`);
+      for (const [key, list] of [["saved", kept], ["ready", ready]]) {
+        const shown = list.map((p, i) => [p, i]).filter(([p]) => match(`${p.title} ${p.name} ${p.for_whom || ""}`));
+        if (shown.length) parts.push(`<section><h3>${esc(t(`data.menu.${key}`))}</h3><ul>${shown.map(([p, i]) => `<li><button type="button" data-list="${key}" data-place="${i}" data-pipeline="${esc(p.name)}"><b>${esc(p.title || p.name)}</b><span>${esc(p.for_whom || "")}</span><span class="dt-path">${esc(stepsLine(p, steps))}</span></button></li>`).join("")}</ul></section>`);
+      }
       place.innerHTML = parts.join("") || `<div class="st-empty"><b>${esc(t("data.menu.none"))}</b></div>`;
     };
     input.oninput = draw;
@@ -111,7 +113,7 @@
     place.onclick = (event) => {
       const button = event.target.closest("button");
       if (!button) return;
-      answer = button.dataset.step ? { step: steps.find((s) => s.name === button.dataset.step) } : { pipeline: pipelines.find((p) => p.name === button.dataset.pipeline) };
+      answer = button.dataset.step ? { step: steps.find((s) => s.name === button.dataset.step) } : { pipeline: (button.dataset.list === "saved" ? kept : ready)[Number(button.dataset.place)] };
       made.close();
     };
     made.addEventListener("close", () => resolve(answer));

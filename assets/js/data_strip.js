@@ -118,17 +118,31 @@
       } catch (error) { studio.failed(error); }
     }
 
+    /** Steps without the one that brings rows in. */
+    rest(steps) { return steps.filter((s, i) => i || !this.frame.state.steps.find((k) => k.name === s.method)?.starts); }
+
+    /** What steps do, as a list for a person. */
+    told(steps) {
+      const value = (v) => (typeof v === "object" ? JSON.stringify(v) : v);
+      return `<ol class="dt-told">${steps.map(({ method, ...rest }) => `<li><b>${esc(studio.dataParts.titleOf(this.frame.state.steps, method))}</b> <small class="st-muted">${esc(Object.entries(rest).map(([k, v]) => `${k} = ${value(v)}`).join(", "))}</small></li>`).join("")}</ol>`;
+    }
+
+    /** The steps of a kept pipeline on the open version. */
+    async apply(pipeline, open) {
+      const steps = this.rest(pipeline.values.steps || []);
+      if (!await studio.ask(t("data.apply", { title: pipeline.title || pipeline.name }), `<p class="st-muted">${esc(t("data.step.reads", { name: open.name }))}</p>${this.told(steps)}`, t("data.run_on.do"))) return;
+      try { await this.frame.submit({ kind: "data", method: "pipeline", dataset: open.ref, steps }); } catch (error) { studio.failed(error); }
+    }
+
     /** The same steps on other rows. */
-    async runOn(values = null, name = "") {
-      let steps = values?.steps;
-      try { steps ??= (await studio.call("data_pipeline", { ref: this.head.ref })).values.steps; } catch (error) { return studio.failed(error); }
-      const known = this.frame.state.steps, rest = steps.filter((s, i) => i || !known.find((k) => k.name === s.method)?.starts);
-      if (!rest.length) return studio.toast(t("data.run_on.nothing"), "info", t("data.run_on.nothing.hint"));
-      const choices = this.frame.state.datasets.filter((d) => d.stage !== "step" && d.ref !== this.head?.ref);
-      const answer = await studio.ask(t("data.run_on"), `<p class="st-muted">${esc(rest.map((s) => studio.dataParts.titleOf(known, s.method)).join(" → "))}</p>
-        <label class="st-line">${esc(t("data.run_on.dataset"))}<input name="dataset" list="dt-run-on" required autofocus placeholder="${esc(t("data.bring.address.example"))}"><datalist id="dt-run-on">${choices.map((d) => `<option value="${esc(d.ref)}">${esc(d.label)}</option>`).join("")}</datalist></label>
-        <label class="st-line">${esc(t("item.name"))}<input name="name" maxlength="80" value="${esc(name)}"></label>`, t("data.run_on.do"));
-      if (answer) try { await this.frame.submit({ kind: "data", method: "pipeline", dataset: answer.dataset, name: answer.name, steps: rest }); } catch (error) { studio.failed(error); }
+    async runOn() {
+      let steps;
+      try { steps = this.rest((await studio.call("data_pipeline", { ref: this.head.ref })).values.steps); } catch (error) { return studio.failed(error); }
+      if (!steps.length) return studio.toast(t("data.run_on.nothing"), "info", t("data.run_on.nothing.hint"));
+      const choices = this.frame.state.datasets.filter((d) => d.stage !== "step" && d.ref !== this.head.ref);
+      const answer = await studio.ask(t("data.run_on"), `${this.told(steps)}<label class="st-line">${esc(t("data.run_on.dataset"))}<input name="dataset" list="dt-run-on" required autofocus placeholder="${esc(t("data.bring.address.example"))}"><datalist id="dt-run-on">${choices.map((d) => `<option value="${esc(d.ref)}">${esc(d.label)}</option>`).join("")}</datalist></label>
+        <label class="st-line">${esc(t("item.name"))}<input name="name" maxlength="80"></label>`, t("data.run_on.do"));
+      if (answer) try { await this.frame.submit({ kind: "data", method: "pipeline", dataset: answer.dataset, name: answer.name, steps }); } catch (error) { studio.failed(error); }
     }
   }
 

@@ -156,12 +156,15 @@ def _public(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    """``Starter · Polite answers`` for a run that was given no name, ``Statistics · Polite answers`` for a step of the dataset
-    builder; from the references alone, so it is quick."""
+    """``Starter · Polite answers`` for a run without a name, ``Statistics · Polite answers`` for work on a dataset.
+
+    From the references alone, so it is quick.
+    """
     from studio.library.refs import shipped_datasets
 
     recipe = row.get("recipe") or {}
-    model, data = str(recipe.get("model") or ""), str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
+    model = str(recipe.get("model") or "")
+    data = str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
     if data.startswith("shipped:"):
         data = shipped_datasets().get(data[8:], {}).get("title", data[8:])
     first = _title(row) if row["kind"] == "data" else "Starter" if model == "starter" else _short(model)

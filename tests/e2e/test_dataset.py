@@ -267,12 +267,18 @@ def test_pipelines_are_saved_and_run_on_other_rows(server, open_page):
     page.locator("dialog [name=name]").fill("tidy")
     page.locator("dialog [type=submit]").click()
     expect(page.locator(".st-toast", has_text="Saved: tidy")).to_be_visible()
-    page.locator("#data-add-step").click()
-    page.locator(".dt-menu [data-pipeline=tidy], .dt-menu [data-pipeline=data-tidy]").click()
+    page.locator("[data-do=menu]").click()
+    page.locator(".dt-pop [data-do=run_on]").click()
     page.locator("dialog [name=dataset]").fill("more.jsonl")
     page.locator("dialog [type=submit]").click()
     page.wait_for_function("studio.data.open.name.startsWith('more') && studio.data.open.pipeline.length === 2", timeout=120_000)
     assert list(made(page, 2)["sources"]) == ["more.jsonl"]
+    page.locator("#data-add-step").click()
+    expect(page.locator(".dt-menu")).to_contain_text("Clean chats")
+    page.locator(".dt-menu [data-list=saved]").click()
+    expect(page.locator("dialog .dt-told")).to_contain_text("Deduplicate")
+    page.locator("dialog [type=submit]").click()
+    assert made(page, 3)["pipeline"][2]["dropped"] == 0, "nothing is left to drop the second time"
 
 
 @pytest.mark.timeout(180)
