@@ -66,10 +66,11 @@ class Job:
 
 @dataclass
 class Made:
-    """A row that was made. ``text`` is what is compared with the other rows; empty skips that."""
+    """A row that was made. ``text`` is what is compared with the other rows (empty: nothing), ``near`` whether roughly."""
 
     row: Row
     text: str = ""
+    near: bool = True
     score: float | None = None
     tags: dict[str, Any] = field(default_factory=dict)
 
@@ -195,7 +196,7 @@ class Generation:
 
     def accept(self, made: Made) -> bool:
         """Write a row unless it repeats one."""
-        if made.text and (how := self.seen.find(made.text)):
+        if made.text and (how := self.seen.find(made.text, made.near)):
             self.refuse(Bad("duplicate" if how == "exact" else "near_duplicate", made.text, made.row))
             return False
         self.out.add(made.row, self.source, made.score, made.tags)
@@ -229,6 +230,10 @@ class Generation:
     def facts(self, **more: Any) -> dict[str, Any]:
         """What stands with the step in the history: who made it, at what cost, and what became of it."""
         usage = self.client.usage.to_dict()
+        if not self.kept and self.out.rows_out:
+            top = ", ".join(f"{n:,} {self.out.texts.get(code, code)}" for code, n in self.dropped.most_common(3))
+            self.ctx.warning("nothing_made", "The model made no usable row" + (f": {top}." if top else "."),
+                             "Look at what was dropped, ask a stronger model, or loosen the step.")
         return {"generator": self.client.label, "usage": usage, "jobs": self.settled, "made": self.kept} | more
 
     def too_few(self, want: int) -> None:

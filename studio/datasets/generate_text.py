@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['’][^\W_]+)*")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ITEM = re.compile(r"^\s*(?:[-*•‣]|\(?\d{1,3}[.):\]]|[a-z][.)])\s+(.*)$", re.IGNORECASE)
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»", "`": "`"}
 _REFUSAL = re.compile(
@@ -23,7 +24,8 @@ STOP = frozenset((
     "each for from further had has have having he her here hers him his how i if in into is it its just me more most my no nor "
     "not now of off on once only or other our out over own same she should so some such than that the their them then there "
     "these they this those through to too under until up very was we were what when where which while who whom why will with "
-    "would you your yes according text says said").split())
+    "would you your yes according text says said sure certainly course please thanks thank glad happy help hope let anything else "
+    "something know welcome").split())
 
 
 def words(text: str) -> list[str]:
@@ -132,23 +134,30 @@ def rating(text: str, low: int = 1, high: int = 5) -> int | None:
     return value if value is not None and low <= value <= high else None
 
 
-def support(answer: str, *sources: str) -> tuple[float, list[str]]:
-    """(share of an answer's content words that its sources hold, numbers and names in it that they do not hold).
+def support(answer: str, text: str, question: str = "") -> tuple[float, list[str]]:
+    """(share of an answer's words that the text holds, numbers and names in it that the text does not hold).
 
-    Words agree if they share their beginning (``live`` and ``lives``). A cheap check: it finds answers from elsewhere, not
-    every wrong claim.
+    The share is that of all content words or of those that the question does not say itself, whichever is smaller.
+    Words agree if they share their beginning (``live`` and ``lives``). A cheap check: it finds what comes from elsewhere (also
+    from the question alone), not words of the text that are put together wrongly.
     """
-    held = set(words(" ".join(sources)))
+    held = set(words(text))
     stems = {_stem(word) for word in held}
-    content = [word for word in words(answer) if word not in STOP]
-    share = sum(_stem(word) in stems for word in content) / len(content) if content else 1.0
-    strange = [number for number in re.findall(r"\d+(?:[.,]\d+)*", answer)
-               if number.replace(",", "") not in {n.replace(",", "") for s in sources for n in re.findall(r"\d+(?:[.,]\d+)*", s)}]
-    for sentence in re.split(r"(?<=[.!?:])\s+|\n+", answer):
-        found = _WORD.findall(sentence)
-        strange += [word for word in found[1:] if word[:1].isupper() and word.lower() not in held and _stem(word.lower()) not in stems
-                    and word != "I"]
+    content = [_stem(word) for word in words(answer) if word not in STOP]
+    told = [word for word in content if word not in set(map(_stem, words(question)))]  # what the question does not say itself
+    share = min((sum(word in stems for word in some) / len(some) for some in (content, told) if some), default=1.0)
+    numbers = {number.replace(",", "") for number in _NUMBER.findall(text)}
+    strange = [number for number in _NUMBER.findall(answer) if number.replace(",", "") not in numbers]
+    named = {re.sub("['’]s$", "", word) for word in _names(question)}  # the first word of a sentence is a name if it stands as one in the question
+    said = [*_names(answer), *(word for word in _WORD.findall(answer) if word in named)]
+    strange += [word for word in said if word.lower() not in held and _stem(word.lower()) not in stems]
     return share, list(dict.fromkeys(strange))
+
+
+def _names(text: str) -> list[str]:
+    """Words in capitals that do not begin a sentence."""
+    return [word for sentence in re.split(r"(?<=[.!?:])\s+|\n+", text) for word in _WORD.findall(sentence)[1:]
+            if word[:1].isupper() and word != "I" and not word.startswith(("I'", "I’"))]
 
 
 def _stem(word: str) -> str:
@@ -224,7 +233,7 @@ class Seen:
         self._hashes: list[Any] = []
         self._index: Any = None
 
-    def find(self, text: str, add: bool = True) -> str:
+    def find(self, text: str, near: bool = True) -> str:
         """How the text repeats one before it (``exact``, ``near``), or an empty string; then it is taken in."""
         import hashlib
 
@@ -233,7 +242,7 @@ class Seen:
         if key in self._exact:
             return "exact"
         made = None
-        if self.near and len(found) >= self.FEWEST:
+        if near and self.near and len(found) >= self.FEWEST:
             import rensa
 
             if self._index is None:
@@ -243,9 +252,8 @@ class Seen:
             made.update(list({*found, *map(" ".join, zip(found, found[1:], strict=False))}))
             if any(made.jaccard(self._hashes[i]) >= self.near for i in self._index.query(made)):
                 return "near"
-        if add:
-            self._exact.add(key)
-            if made is not None:
-                self._index.insert(len(self._hashes), made)
-                self._hashes.append(made)
+        self._exact.add(key)
+        if made is not None:
+            self._index.insert(len(self._hashes), made)
+            self._hashes.append(made)
         return ""

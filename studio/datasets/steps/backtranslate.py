@@ -85,7 +85,7 @@ class Backtranslate(MakeStep):
                         raise Bad("no_score", said, row)
                     if score < recipe.least_score:
                         raise Bad("low_score", f"{score}: {said}", row)
-                return [Made(row, f"{asked} {text}", score)]
+                return [Made(row, f"{asked} {text}", score=score)]
 
             def settle(job: Job, value: Any) -> None:
                 for one in value:

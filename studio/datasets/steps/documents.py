@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,6 +43,9 @@ sentence why."""
 FOCUS = ("a plain fact", "the reason for something", "how something is done or works", "a comparison or a difference",
          "who or what does something", "what follows from something", "a number, a date or an amount", "the meaning of a word or an idea",
          "an example", "a summary of the most important point")
+_UNKNOWN = re.compile(r"\bI (?:do not|don['’]t) (?:know|have (?:that|any|the|this) information)|\b(?:the|this) (?:text|passage|document|"
+                      r"context|excerpt) (?:does not|doesn['’]t) (?:say|mention|state|specify|tell|provide|contain|give)|\bnot (?:mentioned|"
+                      r"specified|stated|given) in the (?:text|passage|document|context)", re.IGNORECASE)
 _ABOUT_TEXT = ("the text", "the passage", "the document", "the author", "according to", "this article", "the excerpt", "mentioned above")
 
 
@@ -164,7 +168,7 @@ def _one(recipe: DocumentsRecipe, ask: Asker, judge: llm.Client | None, part: tu
     prompt = f"{text}\n\n{question}"
     answer = ask(f"answer{turn}", prompt, (ANSWER + language) if recipe.instructions else "")
     row = {"prompt": question, "completion": answer, "label": True, "contexts": [text]}
-    if "NOT IN THE TEXT" in answer.upper() or plain(answer) == "not in the text":
+    if "NOT IN THE TEXT" in answer.upper() or _UNKNOWN.search(answer):
         raise Bad("unanswerable", question, row)
     if plain(answer) == plain(question):
         raise Bad("not_in_form", answer, row)
@@ -178,4 +182,6 @@ def _one(recipe: DocumentsRecipe, ask: Asker, judge: llm.Client | None, part: tu
             raise Bad("not_supported", said, row)
     if recipe.answer == "without_text":
         row = chat("", question, answer)
-    return Made(row, f"{question} {answer}", tags={"document": str(number)} | ({"file": name} if name else {}))
+    # one question may be asked of every text, and answered alike
+    same = f"{question}\n{answer}\n{text}" if recipe.questions and recipe.answer == "with_text" else f"{question} {answer}"
+    return Made(row, same, near=not recipe.questions, tags={"document": str(number)} | ({"file": name} if name else {}))
