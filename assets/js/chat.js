@@ -223,7 +223,7 @@
       this.$("columns").innerHTML = this.columns.map((c) => `<article class="ch-col" data-key="${c.key}"><header><button type="button" class="ch-pick" data-act="pick"></button>
         <button type="button" class="st-icon" data-act="own" aria-label="${esc(t("chat.settings.own"))}" title="${esc(t("chat.settings.own"))}">${icons.sliders}</button>
         <button type="button" class="st-icon" data-act="remove" aria-label="${esc(t("chat.remove"))}" title="${esc(t("chat.remove"))}" ${this.columns.length < 2 ? "hidden" : ""}>${icons.close}</button></header>
-        <div class="ch-own" hidden></div><div class="ch-log" role="log" aria-live="off" tabindex="0"></div><footer class="ch-status" role="status" aria-live="off"></footer></article>`).join("");
+        <p class="ch-caution" role="note" hidden></p><div class="ch-own" hidden></div><div class="ch-log" role="log" aria-live="off" tabindex="0"></div><footer class="ch-status" role="status" aria-live="off"></footer></article>`).join("");
       for (const column of this.columns) {
         new studio.Picker(this.place(column).querySelector(".ch-pick"), () => this.models, (ref) => this.choose(column, ref));
         this.log(column);
@@ -243,6 +243,9 @@
         pick.title = column.ref;
         pick.innerHTML = `<b>${esc(this.label(column.ref))}</b>${model?.kind === "adapter" ? `<span class="st-tag">${esc(t("item.adapter"))}</span>` : ""}<i class="st-chevron" aria-hidden="true"></i>`;
         pick.classList.toggle("ch-unset", !column.ref);
+        const caution = place.querySelector(".ch-caution");
+        caution.textContent = model?.warning || "";
+        caution.hidden = !model?.warning;
         place.setAttribute("aria-label", t("chat.column", { n: i + 1, model: this.label(column.ref) }));
         pick.setAttribute("aria-label", `${t("chat.pick")}: ${this.label(column.ref)}`);
         place.querySelector("[data-act=own]").classList.toggle("ch-on", column.own);

@@ -53,7 +53,7 @@
       const kind = group(i), button = (act, key) => `<button type="button" class="st-btn st-small" data-act="${act}">${esc(t(key))}</button>`;
       const facts = [kind === "dataset" && i.format, i.rows != null && t("library.rows", { n: count(i.rows).toLocaleString("en") }), i.size && studio.bytes(i.size), i.created && studio.ago(i.created)].filter(Boolean);
       return `<article class="st-card st-item st-item-${kind}" data-ref="${esc(i.ref)}"><header><span class="st-tag">${esc(t(`item.${i.kind}`))}</span><h2 title="${esc(i.label)}">${esc(i.label)}</h2></header>
-        <p>${esc(i.detail || "")}</p><p class="st-muted st-facts">${facts.map(esc).join(" · ")}</p>
+        <p>${esc(i.detail || "")}</p>${i.warning ? `<p class="st-warn" title="${esc(i.warning)}">${esc(i.warning)}</p>` : ""}<p class="st-muted st-facts">${facts.map(esc).join(" · ")}</p>
         <footer>${kind === "dataset" ? button("use", "item.use") + (i.version ? button("data", "item.data") : "") : button("chat", "action.chat") + button("train", "item.train")}
         <button type="button" class="st-btn st-small" data-act="more" aria-label="${esc(t("item.more", { name: i.label }))}">⋯</button></footer></article>`;
     }
@@ -79,7 +79,7 @@
       const meta = Object.entries(item.meta || {}).filter(([, v]) => ["string", "number"].includes(typeof v));
       const acts = [kind !== "dataset" && ["chat", "action.chat"], kind !== "dataset" ? ["train", "item.train"] : ["use", "item.use"], own && kind === "adapter" && ["merge", "made.merge"],
         own && kind !== "dataset" && ["push", "made.push"], item.version && ["data", "item.data"], own && kind !== "dataset" && ["card", "made.card"], item.run_id && ["run", "item.run"], ["copy", "item.copy"], own && ["rename", "action.rename"], own && ["delete", "action.delete"]].filter(Boolean);
-      const done = studio.ask(item.label, `<p>${esc(item.detail || "")}</p><table class="st-table"><tbody><tr><th scope="row">${esc(t("item.ref"))}</th><td><code>${esc(item.ref)}</code></td></tr>${meta.map(([k, v]) => `<tr><th scope="row">${esc(k.replaceAll("_", " "))}</th><td>${esc(typeof v === "number" ? studio.num(v) : v)}</td></tr>`).join("")}</tbody></table>
+      const done = studio.ask(item.label, `<p>${esc(item.detail || "")}</p>${item.warning ? `<p class="st-warn" role="alert">${esc(item.warning)}</p>` : ""}<table class="st-table"><tbody><tr><th scope="row">${esc(t("item.ref"))}</th><td><code>${esc(item.ref)}</code></td></tr>${meta.map(([k, v]) => `<tr><th scope="row">${esc(k.replaceAll("_", " "))}</th><td>${esc(typeof v === "number" ? studio.num(v) : v)}</td></tr>`).join("")}</tbody></table>
         ${family ? `<h3>${esc(t("item.lineage"))}</h3>${family}` : ""}<div class="st-actions">${acts.map(([a, key]) => `<button type="button" class="st-btn st-small${a === "delete" ? " st-danger" : ""}" data-do="${a}">${esc(t(key))}</button>`).join("")}</div>`);
       const dialog = [...document.querySelectorAll("dialog.st-dialog")].at(-1);
       dialog.addEventListener("click", async (event) => {

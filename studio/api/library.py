@@ -14,10 +14,11 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
     """Every model at hand, the starter first, then the newest.
 
     Returns:
-        ``{ref, label, kind, detail, id, run_id, created, size, meta}`` each; ``kind`` is ``starter``, ``model``,
-        ``adapter`` or ``checkpoint``; ``detail`` one line for a list.
+        ``{ref, label, kind, detail, id, run_id, created, size, meta, warning}`` each; ``kind`` is ``starter``, ``model``,
+        ``adapter`` or ``checkpoint``; ``detail`` one line for a list; ``warning`` what is wrong with an adapter (its base
+        was replaced since it was trained), else empty.
     """
-    from studio.library import artifacts, refs
+    from studio.library import artifacts, bases, refs
 
     found: list[dict[str, Any]] = []
     try:
@@ -26,7 +27,10 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
     except StudioError:
         pass  # an installation without it still lists the rest
     for row in artifacts.listed(("model", "adapter"), scope(owner)):
-        found.append(_model(row["ref"], row["name"], row["kind"], row["meta"], row, _facts(row["meta"])))
+        made = _model(row["ref"], row["name"], row["kind"], row["meta"], row, _facts(row["meta"]))
+        if row["meta"].get(bases.KEY):
+            made["warning"] = " ".join(bases.replaced_by_ref(row["ref"]) or ())
+        found.append(made)
     for run in _runs_with_checkpoints(owner):
         for point in reversed(artifacts.checkpoints(run["id"])):
             loss = f"validation loss {point['eval_loss']:.3f}" if point["eval_loss"] is not None else ""
@@ -41,7 +45,7 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
 def _model(ref: str, label: str, kind: str, meta: dict, row: dict | None = None, detail: str = "") -> dict[str, Any]:
     row = row or {}
     return {"ref": ref, "label": label, "kind": kind, "detail": detail, "id": row.get("id"), "run_id": row.get("run_id"),
-            "created": row.get("created"), "size": row.get("size", meta.get("size")), "meta": meta}
+            "created": row.get("created"), "size": row.get("size", meta.get("size")), "meta": meta, "warning": ""}
 
 
 def _facts(meta: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from studio.chat import address, client, manager
 from studio.chat.client import Answer, EngineGone, Stop
 from studio.errors import StudioError
+from studio.library import bases
 from studio.library.refs import resolve_model
 
 DEFAULTS: dict[str, Any] = {"temperature": 0.7, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
@@ -49,7 +50,8 @@ def stream(ref: str, messages: list[dict[str, str]], settings: dict[str, Any] | 
     """Asks ``ref`` and yields what happens, each a dict with ``state``:
 
     ``loading`` {seconds, crashed} while the engine starts · ``answering`` and at last ``done`` with the fields of
-    :class:`studio.chat.client.Answer` (``finish`` is stop, length or stopped).
+    :class:`studio.chat.client.Answer` (``finish`` is stop, length or stopped; ``note`` also says so where an adapter's
+    base was replaced since it was trained).
 
     An engine that is gone before it has said a word is started again by itself, once.
 
@@ -57,6 +59,7 @@ def stream(ref: str, messages: list[dict[str, str]], settings: dict[str, Any] | 
         StudioError: with the reason why there is no answer, or why it broke off.
     """
     settings, stop = check_settings(settings or {}), stop or Stop()
+    told = None if address.is_address(ref) else bases.replaced_by_ref(ref)
     last: dict[str, Any] = {}
     for attempt in (1, 2):
         answer: Answer | None = None
@@ -64,6 +67,7 @@ def stream(ref: str, messages: list[dict[str, str]], settings: dict[str, Any] | 
             endpoint = yield from _open(ref, stop)
             for answer in client.stream(endpoint, messages, settings, stop):
                 last = asdict(answer)
+                last["note"] = " ".join([*(told or ()), *filter(None, [last["note"]])])
                 yield {"state": "answering", **last}
             yield {"state": "done", **last}
             return

@@ -285,7 +285,10 @@ def _checkpoint(ref: str, rest: str) -> ModelRef:
         base, name = values.get("model"), values.get("name") or name
     except StudioError:
         pass  # the adapter's own config still names its base
-    return _folder(ref, f"{name} · {match['part']}", path, whole_base(base) if isinstance(base, str) else None)
+    from studio.library import bases
+
+    return _folder(ref, f"{name} · {match['part']}", path, whole_base(base) if isinstance(base, str) else None,
+                   bases.meta(folder))
 
 
 def _hub_model(ref: str, rest: str) -> ModelRef:

@@ -6,7 +6,7 @@ import time
 from typing import Any, ClassVar, Literal
 
 from studio.errors import StudioError
-from studio.library import refs
+from studio.library import bases, refs
 from studio.library.modelinfo import PROMPT_TYPES
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
@@ -49,12 +49,13 @@ class MergeAdapter(Method):
 
     @classmethod
     def estimate(cls, recipe: MergeAdapterRecipe) -> Estimate:
-        _, base = cls._pair(recipe)
-        parameters = base.meta.get("parameters")
+        adapter, base = cls._pair(recipe)
+        parameters, told = base.meta.get("parameters"), bases.replaced(adapter)
+        notes = [" ".join(told)] if told else []
         if not parameters:
-            return Estimate()
+            return Estimate(notes=notes)
         return Estimate(memory=parameters * 4 + 600_000_000, disk=cls._bytes(recipe, base),
-                        notes=["Memory is an estimate."])
+                        notes=[*notes, "Memory is an estimate."])
 
     @classmethod
     def run(cls, recipe: MergeAdapterRecipe, ctx: Any) -> dict[str, Any]:
@@ -63,6 +64,8 @@ class MergeAdapter(Method):
         began = time.time()
         load.quiet()
         adapter, base = cls._pair(recipe)
+        if told := bases.replaced(adapter):
+            ctx.warning("base-replaced", *told)
         ctx.progress(0, 3)
         tokenizer = load.tokenizer(adapter, recipe.trust_remote_code)
         model = load.model(adapter, "float32", recipe.trust_remote_code, merge=True)

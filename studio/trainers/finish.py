@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from studio.library import refs
+from studio.library import bases, refs
 from studio.library.modelinfo import count
 
 
@@ -46,6 +46,8 @@ def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.Model
         parents.append((recipe.eval_dataset, "validation"))
     meta = {"method": f"{recipe.kind}/{recipe.method}", "step": kept, "parameters": parameters,
             **{k: summary[k] for k in ("eval_loss", "train_loss") if summary[k] is not None}}
+    if adapter:
+        meta |= bases.meta(ctx.run_dir)
     ctx.artifact("adapter" if adapter else "model", ctx.output, name, meta, parents)
     return {k: v for k, v in summary.items() if v is not None}
 

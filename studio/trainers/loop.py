@@ -24,6 +24,7 @@ from studio.errors import StudioError
 from studio.jobs.context import COMPLETE, checkpoints, mark_complete
 from studio.jobs.explain import disk_full
 from studio.jobs.files import read_json, write_json
+from studio.library import bases
 from studio.trainers.callbacks import Watch
 
 STATE = "studio.json"
@@ -293,6 +294,10 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
     torch.set_num_threads(max(1, ctx.threads))
     clean(ctx.checkpoints)
     same_data(train_data, ctx)
+    if peft_config is not None or hasattr(model, "peft_config"):
+        bases.keep(ctx.run_dir, recipe.model, ctx.resume_from is not None)
+        if told := bases.replaced_by_ref(recipe.model):
+            ctx.warning("base-replaced", *told)
     held = eval_data is not None and len(eval_data) > 0
     args = arguments(recipe, ctx, steps, held)
     trainer = StudioTrainer(model, args, train_dataset=train_data, eval_dataset=eval_data if held else None,

@@ -10,6 +10,8 @@ import re
 
 import pytest
 
+from studio import settings
+from studio.library import artifacts, bases
 from tests.conftest import end_processes
 from tests.e2e.conftest import Server
 from tests.hub_stand_in import TOKEN, Hub
@@ -89,6 +91,11 @@ def started(page, kind: str) -> str:
     return page.evaluate(_UNTIL, ["started", kind, SLOW])
 
 
+def toast(page, text: str) -> None:
+    """A passing message; others may stand beside it."""
+    expect(page.locator(".st-toast").filter(has_text=text).first).to_be_visible(timeout=SLOW)
+
+
 def in_library(page, name: str):
     """The card of a thing in the Library tab."""
     page.locator("#tab-library-button").click()
@@ -126,7 +133,7 @@ def test_an_adapter_is_merged_from_its_run_and_stands_in_the_library(open_page, 
     expect(dialog.locator("[name=name]")).to_have_value("quick merged")
     dialog.locator("[name=name]").fill("whole again")
     dialog.get_by_role("button", name="Merge").click()
-    expect(page.locator(".st-toast")).to_contain_text("Started: Merge")
+    toast(page, "Started: Merge")
     run = started(page, "merge")
     assert ended(page, run) == "succeeded"
     made = {path.name for path in (server.home / "runs" / run / "output").iterdir()}
@@ -150,7 +157,7 @@ def test_an_adapter_is_pushed_from_the_library(page, server, hub, runs):
     dialog.locator("[name=repo_id]").fill("lab/first-try")
     dialog.locator("[name=license]").fill("mit")
     dialog.get_by_role("button", name="Push", exact=True).click()
-    expect(page.locator(".st-toast")).to_contain_text("Started: Push to the Hub")
+    toast(page, "Started: Push to the Hub")
     run = started(page, "publish")
     assert ended(page, run) == "succeeded"
     repo = hub.repos["model", "lab/first-try"]
@@ -176,6 +183,29 @@ def test_a_push_that_cannot_be_is_told_in_place(open_page, hub, runs):
     assert len(hub.created) == before
 
 
+def test_an_adapter_of_a_replaced_base_is_marked_in_the_library_and_in_the_chat(page, server, runs, monkeypatch):
+    monkeypatch.setenv("STUDIO_HOME", str(server.home))
+    (row,) = artifacts.listed(run_id=runs["slow"])
+    assert row["meta"][bases.KEY] == bases.fingerprint(settings.STARTER), "the training recorded what it was made for"
+    edges = [(edge["ref"], edge["role"]) for edge in artifacts.get(row["id"])["parents"]]
+
+    def record(fingerprint: str) -> None:
+        meta = row["meta"] | {bases.KEY: fingerprint}
+        artifacts.add(row["kind"], row["name"], row["path"], run_id=row["run_id"], meta=meta, made_from=edges)
+
+    record("of another starter")
+    try:
+        card = in_library(page, "slow")
+        told = "slow was made for another version of the starter."
+        expect(card.locator(".st-warn")).to_contain_text(told, timeout=SLOW)
+        assert not in_library(page, "quick").locator(".st-warn").count()
+        card.get_by_role("button", name="Chat").click()
+        caution = page.locator("#chat-columns .ch-caution:not([hidden])")
+        expect(caution).to_contain_text("Train it again on the starter as it is now", timeout=SLOW)
+    finally:
+        record(row["meta"][bases.KEY])
+
+
 def test_a_missing_part_is_installed_from_the_form_that_asks_for_it(page, server):
     page.wait_for_function("Boolean(window.studio?.forms?.finetune)")
     page.evaluate("studio.open('finetune', {values: {dataset: 'shipped:polite', report_to: 'trackio'}})")
@@ -185,7 +215,7 @@ def test_a_missing_part_is_installed_from_the_form_that_asks_for_it(page, server
     expect(panel.locator(".st-problems")).to_contain_text("Trackio is not installed.")
     assert not list(server.site.glob("trackio*")), "nothing is installed before somebody says so"
     offer.click()
-    expect(page.locator(".st-toast")).to_contain_text("Trackio is installed.", timeout=SLOW)
+    toast(page, "Trackio is installed.")
     expect(offer).to_have_count(0, timeout=SLOW)
     expect(panel.locator(".st-problems")).to_have_count(0)
     expect(panel.locator("dd").first).to_be_visible()
