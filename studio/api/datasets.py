@@ -1,7 +1,7 @@
 """Datasets made here: look at their rows, change them, compare them, say how they were made.
 
-Everything that makes a dataset is a run (``submit({"kind": "data", "method": ..., "dataset": ref, ...})``); these functions
-only look, and write down what a person changed beside a version, never in it.
+Everything that makes a dataset is a run (``submit({"kind": "data", "method": ..., "dataset": ref, ...})``); these
+functions only look, and write down what a person changed beside a version, never in it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 
 def data_list(owner: str | None = None) -> list[dict[str, Any]]:
-    """Versions of the library, the newest first: ``{ref, id, name, format, rows: {split: n}, total, hash, size, created, stage,
-    run_id, parents: [refs], steps: n}``; ``stage`` is ``step`` for what a pipeline left on its way, else ``final``."""
+    """Versions of the library, the newest first: ``{ref, id, name, format, rows: {split: n}, total, hash, size,
+    created, stage, run_id, parents: [refs], steps: n}``; ``stage`` is ``step`` for what a pipeline left on its way,
+    else ``final``."""
     from studio.library import artifacts
 
     found = [_listed(row, version) for row, version in _versions(owner)]
@@ -79,8 +80,8 @@ def data_open(ref: str, owner: str | None = None) -> dict[str, Any]:
     Returns:
         What :func:`data_list` gives, and ``{title, splits, dropped, sources, languages, tags: {key: [values]}, labels,
         scored, pipeline: [{step, title, ref, rows_in, rows_out, changed, dropped, reasons, facts, seconds, made}],
-        reports: {method: report | None}, edits: {count, review, undo, redo, ...}}``. ``ref`` of a stage of the pipeline is
-        the version it left in the library, ``None`` if that is gone.
+        reports: {method: report | None}, edits: {count, review, undo, redo, ...}}``. ``ref`` of a stage of the
+        pipeline is the version it left in the library, ``None`` if that is gone.
 
     Raises:
         StudioError: it is no version; a file or a Hub set is brought in first.
@@ -91,32 +92,34 @@ def data_open(ref: str, owner: str | None = None) -> dict[str, Any]:
     row, table = _table(ref, owner)
     version = table.version
     stages = _stages(owner) | {version.meta["history"][-1]["made"]: row["ref"]}
-    pipeline = [{"step": entry["step"], "title": _title(entry["step"].get("method", "")), "ref": stages.get(entry["made"]),
-                 **{key: entry.get(key) for key in ("rows_in", "rows_out", "changed", "dropped", "reasons", "facts", "mended",
-                                                    "seconds", "made")}} for entry in version.meta["history"]]
+    figures = ("rows_in", "rows_out", "changed", "dropped", "reasons", "facts", "mended", "seconds", "made")
+    pipeline = [{"step": entry["step"], "title": _title(entry["step"].get("method", "")),
+                 "ref": stages.get(entry["made"]), **{key: entry.get(key) for key in figures}}
+                for entry in version.meta["history"]]
     return _listed(row, version) | {
         "parents": [edge["ref"] for edge in row["parents"]],
-        "title": FORMATS.get(version.meta["format"], "Rows of several formats"), "splits": version.splits, **table.facts(),
-        "pipeline": pipeline, "reports": {name: read(version.hash, name) for name in names()},
+        "title": FORMATS.get(version.meta["format"], "Rows of several formats"), "splits": version.splits,
+        **table.facts(), "pipeline": pipeline, "reports": {name: read(version.hash, name) for name in names()},
         "edits": table.edits.summary()}
 
 
-def data_rows(ref: str, query: dict[str, Any] | None = None, sort: str | None = None, desc: bool = False, offset: int = 0,
-              limit: int = 100, owner: str | None = None) -> dict[str, Any]:
+def data_rows(ref: str, query: dict[str, Any] | None = None, sort: str | None = None, desc: bool = False,
+              offset: int = 0, limit: int = 100, owner: str | None = None) -> dict[str, Any]:
     """A page of rows.
 
     Args:
-        query: ``{split, search, regex, lang: [...], source: [...], label: [...], reason: [...], tags: {key: [values]}, chars:
-            [min, max], turns: [min, max], score: [min, max], state: [edited | deleted | keep | drop | better | worse |
-            rewrite | noted | unreviewed]}``, all optional; the value ``none`` stands for rows without one. ``split`` is
-            ``train`` unless said, ``dropped`` for what the step left out.
-        sort: ``pos``, ``chars``, ``turns``, ``lang``, ``score``, ``source``, ``label``, ``id``, ``reason`` or ``tag:KEY``.
+        query: ``{split, search, regex, lang: [...], source: [...], label: [...], reason: [...], tags: {key: [values]},
+            chars: [min, max], turns: [min, max], score: [min, max], state: [edited | deleted | keep | drop | better |
+            worse | rewrite | noted | unreviewed]}``, all optional; the value ``none`` stands for rows without one.
+            ``split`` is ``train`` unless said, ``dropped`` for what the step left out.
+        sort: ``pos``, ``chars``, ``turns``, ``lang``, ``score``, ``source``, ``label``, ``id``, ``reason`` or
+            ``tag:KEY``.
         limit: At most 200.
 
     Returns:
-        ``{total, matching, ms, rows: [{pos, id, row, source, chars, turns, lang, score, label, tags, reason?, detail?, cut?,
-        state: {edited, deleted, review, note}}]}``; ``row`` is the canonical row with the person's changes; ``cut`` is there
-        when its texts are shown shortened (see :func:`data_row`) and holds its whole length.
+        ``{total, matching, ms, rows: [{pos, id, row, source, chars, turns, lang, score, label, tags, reason?, detail?,
+        cut?, state: {edited, deleted, review, note}}]}``; ``row`` is the canonical row with the person's changes;
+        ``cut`` is there when its texts are shown shortened (see :func:`data_row`) and holds its whole length.
 
     Raises:
         StudioError: a filter that cannot be read, named by ``field``.
@@ -144,9 +147,10 @@ def data_edit(ref: str, split: str, ops: list[dict[str, Any]], owner: str | None
     """Write down changes to rows of a version; all of one call are undone together.
 
     Args:
-        ops: ``{op, pos, ...}`` each: ``set`` (``row``: the whole canonical row), ``rewrite`` (``text``: the last answer, or
-            ``row``), ``delete``, ``restore``, ``keep``, ``drop``, ``better``, ``worse``, ``note`` (``text``), ``tag``
-            (``key``, ``value``; ``None`` takes it away), ``clear`` (all, or ``key``: ``row``, ``review``, ``note``, ``tags``).
+        ops: ``{op, pos, ...}`` each: ``set`` (``row``: the whole canonical row), ``rewrite`` (``text``: the last
+            answer, or ``row``), ``delete``, ``restore``, ``keep``, ``drop``, ``better``, ``worse``, ``note``
+            (``text``), ``tag`` (``key``, ``value``; ``None`` takes it away), ``clear`` (all, or ``key``: ``row``,
+            ``review``, ``note``, ``tags``).
 
     Returns:
         The summary of the edits: ``{count, rows, edited, deleted, noted, tagged, review, undo, redo, stamp}``.
@@ -187,8 +191,8 @@ def data_facets(ref: str, query: dict[str, Any] | None = None, owner: str | None
     """What each filter menu could be set to and how many rows it would leave, the menu's own choice aside.
 
     Returns:
-        ``{split: {name: n}, lang: {code: n}, source: {...}, label: {...}, reason?: {...}, tags: {key: {value: n}}, chars: {min,
-        max, count}, turns: {...}, score: {...}, state: {word: n}}``.
+        ``{split: {name: n}, lang: {code: n}, source: {...}, label: {...}, reason?: {...}, tags: {key: {value: n}},
+        chars: {min, max, count}, turns: {...}, score: {...}, state: {word: n}}``.
 
     Raises:
         StudioError: a filter that cannot be read.
@@ -211,15 +215,17 @@ def data_report(ref: str, method: str, owner: str | None = None) -> dict[str, An
     return read(table.version.hash, method)
 
 
-def data_diff(a: str, b: str, offset: int = 0, limit: int = 50, kind: str = "", owner: str | None = None) -> dict[str, Any]:
+def data_diff(a: str, b: str, offset: int = 0, limit: int = 50, kind: str = "",
+              owner: str | None = None) -> dict[str, Any]:
     """What differs between two versions, row by row; see :func:`studio.datasets.diff.diff`.
 
     Args:
         kind: Only the rows that were ``added``, ``removed``, ``changed`` or ``moved``; all but ``moved`` if empty.
 
     Returns:
-        ``{same, changed, added, removed, moved, matching, rows: [{kind, before, after}], steps: [{where: a | b | both, step,
-        title, rows_in, rows_out}]}``; ``before`` and ``after`` are rows as in :func:`data_rows` with ``split``, or ``None``.
+        ``{same, changed, added, removed, moved, matching, rows: [{kind, before, after}], steps: [{where: a | b | both,
+        step, title, rows_in, rows_out}]}``; ``before`` and ``after`` are rows as in :func:`data_rows` with ``split``,
+        or ``None``.
 
     Raises:
         StudioError: one of them is no version.
@@ -228,7 +234,8 @@ def data_diff(a: str, b: str, offset: int = 0, limit: int = 50, kind: str = "", 
 
     left, right = _table(a, owner)[1].version, _table(b, owner)[1].version
     made = diff.diff(left, right, offset, limit, kind)
-    return made | {"steps": [step | {"title": _title(step["step"].get("method", ""))} for step in diff.steps(left, right)]}
+    steps = [step | {"title": _title(step["step"].get("method", ""))} for step in diff.steps(left, right)]
+    return made | {"steps": steps}
 
 
 def data_pipeline(ref: str, owner: str | None = None) -> dict[str, Any]:
@@ -240,7 +247,8 @@ def data_pipeline(ref: str, owner: str | None = None) -> dict[str, Any]:
     from studio.recipe import write_yaml
 
     _, table = _table(ref, owner)
-    values = {"kind": "data", "method": "pipeline", "steps": [entry["step"] for entry in table.version.meta["history"]]}
+    steps = [entry["step"] for entry in table.version.meta["history"]]
+    values = {"kind": "data", "method": "pipeline", "steps": steps}
     return {"values": values, "yaml": write_yaml(values)}
 
 
@@ -290,8 +298,9 @@ def data_steps() -> list[dict[str, Any]]:
     from studio.datasets.step import Step
     from studio.recipe import fields
 
-    return [{"name": name, "title": method.title, "summary": method.summary, "group": method.group, "starts": method.starts,
-             "paper": method.paper, "fields": [asdict(spec) for spec in fields(method.Recipe)]}
+    return [{"name": name, "title": method.title, "summary": method.summary, "group": method.group,
+             "starts": method.starts, "paper": method.paper,
+             "fields": [asdict(spec) for spec in fields(method.Recipe)]}
             for name, method in registry.family("data").items() if issubclass(method, Step)]
 
 
@@ -317,8 +326,8 @@ def _table(ref: str, owner: str | None) -> tuple[dict[str, Any], Table]:
         raise StudioError("Only a dataset of the library can be opened as a table.", "Bring it in first.", "dataset")
     row = artifacts.get(rest.partition("#")[0], field="dataset")
     if row["kind"] != "dataset" or not Path(row["path"]).is_dir():
-        raise StudioError(f"'{row['name']}' is no dataset that was made here, or its files are gone.", "Bring it in again.",
-                          "dataset")
+        raise StudioError(f"'{row['name']}' is no dataset that was made here, or its files are gone.",
+                          "Bring it in again.", "dataset")
     return row, Table(_version(row["path"]), edits.of(row["id"]))
 
 
@@ -326,8 +335,8 @@ def _inside(table: Table, split: str, positions: list[Any]) -> None:
     total = table.count(split) if isinstance(split, str) else 0
     for pos in positions:
         if not isinstance(pos, int) or isinstance(pos, bool) or not 0 <= pos < total:
-            raise StudioError(f"There is no row {pos!r:.40} in '{split!s:.40}'; it has {total:,}.", "Open the dataset again.",
-                              "pos")
+            raise StudioError(f"There is no row {pos!r:.40} in '{split!s:.40}'; it has {total:,}.",
+                              "Open the dataset again.", "pos")
 
 
 def _title(method: str) -> str:

@@ -1,4 +1,4 @@
-"""Checks what a person changes before it is written down: the rows are there, and what they become can be trained on."""
+"""Checks what a person changes before it is written down: the rows are there, and can be trained on afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def checked(table: Table, split: Any, ops: Any) -> list[dict[str, Any]]:
     for op in ops:
         pos = op.get("pos")
         if not isinstance(pos, int) or isinstance(pos, bool) or not 0 <= pos < total:
-            raise StudioError(f"There is no row {pos!r:.40} in '{split}'; it has {total:,}.", "Open the dataset again.", "pos")
+            raise StudioError(f"There is no row {pos!r:.40} in '{split}'; it has {total:,}.",
+                              "Open the dataset again.", "pos")
         if op.get("op") not in OPS:
             raise StudioError(f"There is no action '{op.get('op')!s:.40}'.", f"Known: {', '.join(OPS)}.", "op")
     stored = dict(table.items(split, sorted({op["pos"] for op in ops})))
@@ -107,7 +108,8 @@ def checked_row(row: Any) -> dict[str, Any]:
     keys = set(row) - _MORE
     if keys not in _SHAPES.values():
         shapes = "; ".join(" + ".join(sorted(names)) for names in _SHAPES.values())
-        raise refuse(f"A row with {', '.join(sorted(map(str, row)))[:200]} is none of the known shapes.", f"They are: {shapes}.")
+        raise refuse(f"A row with {', '.join(sorted(map(str, row)))[:200]} is none of the known shapes.",
+                     f"They are: {shapes}.")
     if "text" in row and (not isinstance(row["text"], str) or not row["text"].strip()):
         raise refuse("The text is empty.", "Type it, or delete the row.")
     if "messages" in row:

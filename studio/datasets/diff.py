@@ -1,7 +1,7 @@
 """What differs between two versions, row by row.
 
-Rows are matched by their id, which a row keeps through every step however its content changes; what is left of identical
-rows is counted. DuckDB does it out of core: hashes and row numbers only, spilled to the disk where they are too many.
+Rows are matched by their id, which a row keeps through every step however its content changes; what is left of
+identical rows is counted. DuckDB does it out of core: hashes and row numbers only, spilled to the disk where needed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _lock = threading.Lock()
 
 @dataclass
 class _Found:
-    """Counts, and where the rows that differ stand: one array each of ``kind`` (a number of :data:`KINDS`), ``a_part``,
-    ``a_pos``, ``b_part``, ``b_pos`` (-1 where a side has none)."""
+    """Counts, and where the rows that differ stand: one array each of ``kind`` (a number of :data:`KINDS`),
+    ``a_part``, ``a_pos``, ``b_part``, ``b_pos`` (-1 where a side has none)."""
 
     counts: dict[str, int]
     rows: dict[str, Any]
@@ -115,15 +115,16 @@ def _compare(a: Version, b: Version, temp: Path) -> _Found:
         same = first(con, "SELECT coalesce(sum(least(a_n.n, b_n.n)), 0) FROM a_n JOIN b_n USING (id, content)", [])[0]
         for side, other in (("a", "b"), ("b", "a")):
             # rows whose content is not met on the other side as often as here; the first ones count as met
-            con.execute(f"""CREATE TABLE {side}_over AS SELECT x.id, x.content, coalesce(y.n, 0) AS met FROM {side}_n AS x
-                LEFT JOIN {other}_n AS y USING (id, content) WHERE x.n > coalesce(y.n, 0)""")
+            con.execute(f"""CREATE TABLE {side}_over AS SELECT x.id, x.content, coalesce(y.n, 0) AS met
+                FROM {side}_n AS x LEFT JOIN {other}_n AS y USING (id, content) WHERE x.n > coalesce(y.n, 0)""")
             con.execute(f"""CREATE TABLE {side}_rest AS SELECT id, part, pos,
                 row_number() OVER (PARTITION BY id ORDER BY part, pos) AS k FROM (
                 SELECT s.id, s.part, s.pos, o.met, CASE WHEN o.met = 0 THEN 1 ELSE
                 row_number() OVER (PARTITION BY s.id, s.content ORDER BY s.part, s.pos) END AS number
                 FROM {side} AS s JOIN {side}_over AS o USING (id, content)) WHERE number > met""")
-        rows = columns(con, """SELECT (CASE WHEN a_rest.id IS NULL THEN 1 WHEN b_rest.id IS NULL THEN 2 ELSE 0 END)::UTINYINT
-            AS kind, coalesce(a_rest.part, -1)::TINYINT AS a_part, coalesce(a_rest.pos, -1)::INTEGER AS a_pos,
+        rows = columns(con, """SELECT
+            (CASE WHEN a_rest.id IS NULL THEN 1 WHEN b_rest.id IS NULL THEN 2 ELSE 0 END)::UTINYINT AS kind,
+            coalesce(a_rest.part, -1)::TINYINT AS a_part, coalesce(a_rest.pos, -1)::INTEGER AS a_pos,
             coalesce(b_rest.part, -1)::TINYINT AS b_part, coalesce(b_rest.pos, -1)::INTEGER AS b_pos
             FROM a_rest FULL JOIN b_rest USING (id, k)
             ORDER BY coalesce(a_rest.part, b_rest.part), coalesce(a_rest.pos, b_rest.pos), kind""", [])

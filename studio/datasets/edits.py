@@ -1,8 +1,8 @@
-"""What a person changed in a version of a dataset: a log beside it, one line an action; the version itself stays as it is.
+"""What a person changed in a version of a dataset: a log beside it, one line an action; the version stays as it is.
 
 ``STUDIO_HOME/edits/<artifact id>.jsonl`` holds ``{"at", "who", "split", "ops": [...]}``, ``{"undo": true}`` and
-``{"redo": true}``. Lines are only ever appended, under a lock, so two tabs (or two people) may edit at once; a line torn by a
-crash is passed over. The step ``data/edits`` makes a new version of it.
+``{"redo": true}``. Lines are only ever appended, under a lock, so two tabs (or two people) may edit at once; a line
+torn by a crash is passed over. The step ``data/edits`` makes a new version of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a person looks for in a table of rows, as SQL with parameters.
 
-Nothing that is typed becomes part of the SQL text: names of columns come from fixed lists, values travel as parameters.
+Nothing that is typed becomes part of the SQL text: names of columns come from fixed lists, values are parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STATES = ("edited", "deleted", "keep", "drop", "better", "worse", "rewrite", "no
 NONE = "none"  # a filter's word for "has no value"
 
 _BREAK = "chr(10)"
-# All texts of a canonical row: messages, prompts and answers, contexts, remarks, reasoning and what tools were called with.
+# All texts of a canonical row: messages, prompts, answers, contexts, remarks, reasoning, what tools were called with.
 TEXT = f"""concat_ws({_BREAK},
  array_to_string(json_extract_string(row, '$..content'), {_BREAK}),
  CASE WHEN starts_with(row, '{{"messages"') THEN NULL ELSE concat_ws({_BREAK},
@@ -128,9 +128,10 @@ def _among(column: str, wanted: tuple[str, ...]) -> tuple[str, list[Any]]:
 
 
 _FRAME = ('{"messages":[{"role":"system","content":"","role":"user","content":"","role":"assistant","content":"",'
-          '"role":"tool","content":"","tool_calls":[{"type":"function","function":{"name":"","arguments":{"":""}},"id":""'
-          '}],"tool_call_id":"","name":"","reasoning_content":"","thinking":""}],"tools":[{"type":"function"}],"prompt":"",'
-          '"completion":"","chosen":"","rejected":"","text":"","label":true,"label":false,"contexts":["",""],"comment":"",'
+          '"role":"tool","content":"","tool_calls":[{"type":"function","function":{"name":"","arguments":{"":""}},'
+          '"id":""}],"tool_call_id":"","name":"","reasoning_content":"","thinking":""}],"tools":[{"type":"function"}],'
+          '"prompt":"","completion":"","chosen":"","rejected":"","text":"","label":true,"label":false,"contexts":'
+          '["",""],"comment":"",'
           '"tags":{"":""},"score":0.5')
 
 
@@ -171,9 +172,10 @@ def query_of(values: Any, sort: Any = None, desc: Any = False) -> Query:
     split = values.get("split", "train")
     if not isinstance(split, str):
         raise StudioError("A split is named by a word.", "", "split")
-    return Query(split, search, bool(values.get("regex")), {k: _words(k, values[k]) for k in LISTS if k in values},
-                 {k: _words("tags", v) for k, v in tags.items() if v}, {k: _range(k, values[k]) for k in RANGES if k in values},
-                 states, sort, bool(desc))
+    lists = {k: _words(k, values[k]) for k in LISTS if k in values}
+    ranges = {k: _range(k, values[k]) for k in RANGES if k in values}
+    return Query(split, search, bool(values.get("regex")), lists,
+                 {k: _words("tags", v) for k, v in tags.items() if v}, ranges, states, sort, bool(desc))
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:

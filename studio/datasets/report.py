@@ -89,7 +89,8 @@ def path_of(version_hash: str, method: str) -> Path:
         StudioError: no hash, or no such report.
     """
     if not _HASH.fullmatch(version_hash) or method not in names():
-        raise StudioError(f"There is no report '{str(method)[:40]}'.", f"Known: {', '.join(names()) or 'none'}.", "method")
+        raise StudioError(f"There is no report '{str(method)[:40]}'.", f"Known: {', '.join(names()) or 'none'}.",
+                          "method")
     return settings.home() / "reports" / version_hash / f"{method}.json"
 
 

@@ -1,7 +1,8 @@
 """A version of a dataset as a table that filters, sorts and scrolls at once, whatever its length.
 
-DuckDB looks through the Parquet files where they lie. The answer to a query is a list of row numbers (four bytes a row), kept
-for the next page; a page reads only the rows it shows. Rows that a person changed are looked at as they are now.
+DuckDB looks through the Parquet files where they lie. The answer to a query is a list of row numbers (four bytes a
+row), kept for the next page; a page reads only the rows it shows. Rows that a person changed are looked at as they are
+now.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.datasets.edits import Edits, Mark
+from studio.datasets.edits import REVIEWS, Edits, Mark
 from studio.datasets.query import NONE, STATES, Query
 from studio.datasets.version import COLUMNS, Item, Version, item_of
 from studio.errors import StudioError
@@ -82,8 +83,8 @@ class Table:
         if split not in self.version.splits and (split != "dropped" or not path.is_file()):
             if split == "dropped":
                 return 0
-            raise StudioError(f"This dataset has no split '{split[:40]}'.", f"It has {', '.join(self.version.splits)}.",
-                              "split")
+            raise StudioError(f"This dataset has no split '{split[:40]}'.",
+                              f"It has {', '.join(self.version.splits)}.", "split")
         return self._footer(split) if split == "dropped" else self.version.count(split)
 
     def _footer(self, split: str) -> int:
@@ -98,7 +99,8 @@ class Table:
         found = self.matching(query) if total else range(0)
         part = found[offset:offset + limit]
         rows = self.rows(query.split, list(part) if isinstance(part, range) else part.tolist())
-        return {"total": total, "matching": len(found), "ms": round(1000 * (time.perf_counter() - began), 1), "rows": rows}
+        return {"total": total, "matching": len(found), "rows": rows,
+                "ms": round(1000 * (time.perf_counter() - began), 1)}
 
     def matching(self, query: Query) -> range | np.ndarray:
         """Row numbers in the order asked for.
@@ -147,7 +149,8 @@ class Table:
         sql = f"(SELECT file_row_number AS pos, {names} FROM read_parquet(?))"
         values: list[Any] = [escaped(self.version.file(split))]
         if changed := {pos: mark for pos, mark in (marks or {}).items() if mark.content}:
-            more, given = _changed([(pos, edited(item, changed[pos])) for pos, item in self.items(split, sorted(changed))])
+            items = self.items(split, sorted(changed))
+            more, given = _changed([(pos, edited(item, changed[pos])) for pos, item in items])
             sql = f"(SELECT * FROM {sql} WHERE pos NOT IN (SELECT unnest(?::BIGINT[])) UNION ALL BY NAME {more})"
             values += [list(changed), *given]
         if states:
@@ -267,8 +270,9 @@ def edited(item: Item, mark: Mark) -> Item:
 def shown_of(pos: int, item: Item, mark: Mark | None) -> dict[str, Any]:
     """One row as the page gets it."""
     mark = mark or Mark()
-    return {"pos": pos, "id": item.id, "row": item.row, "source": item.source, "chars": item.chars, "turns": item.turns,
-            "lang": item.lang, "score": item.score, "label": item.label, "tags": dict(item.tags or []),
+    return {"pos": pos, "id": item.id, "row": item.row, "source": item.source, "chars": item.chars,
+            "turns": item.turns, "lang": item.lang, "score": item.score, "label": item.label,
+            "tags": dict(item.tags or []),
             "state": {"edited": mark.content, "deleted": mark.deleted, "review": mark.review, "note": mark.note}}
 
 
@@ -283,7 +287,7 @@ def shortened(value: Any) -> Any:
 
 _STATE_SQL = {"edited": "coalesce(m_edited, false)", "deleted": "coalesce(m_deleted, false)",
               "noted": "coalesce(m_noted, false)", "unreviewed": "m_review IS NULL",
-              **{word: f"coalesce(m_review = '{word}', false)" for word in ("keep", "drop", "better", "worse", "rewrite")}}
+              **{word: f"coalesce(m_review = '{word}', false)" for word in REVIEWS}}
 
 
 def _states(query: Query) -> str:
@@ -319,15 +323,16 @@ def _unnested(columns: dict[str, tuple[str, list[Any]]]) -> tuple[str, list[Any]
 
 def counts(con: Any, source: str, given: list[Any], column: str, top: int = TOP) -> list[tuple[Any, int]]:
     """(value, rows) of a column, the most frequent first. ``column`` is one of ours."""
-    return _run(lambda: con.execute(f"SELECT {column}, count(*) AS n FROM {source} GROUP BY 1 ORDER BY n DESC, 1 LIMIT {top}",
-                                    given).fetchall())
+    sql = f"SELECT {column}, count(*) AS n FROM {source} GROUP BY 1 ORDER BY n DESC, 1 LIMIT {top}"
+    return _run(lambda: con.execute(sql, given).fetchall())
 
 
 def tag_counts(con: Any, source: str, given: list[Any]) -> list[tuple[str, str, int]]:
     """(key, value, rows), the most frequent values of each of the first keys."""
     sql = f"""SELECT key, value, n FROM (SELECT t.key AS key, t.value AS value, count(*) AS n
               FROM (SELECT unnest(map_entries(tags)) AS t FROM {source} WHERE tags IS NOT NULL) GROUP BY 1, 2)
-              QUALIFY row_number() OVER (PARTITION BY key ORDER BY n DESC, value) <= {TOP} ORDER BY key, n DESC, value"""
+              QUALIFY row_number() OVER (PARTITION BY key ORDER BY n DESC, value) <= {TOP}
+              ORDER BY key, n DESC, value"""
     return _run(lambda: con.execute(sql, given).fetchall())
 
 
@@ -368,8 +373,8 @@ def _run(work: Any) -> Any:
 
 
 # What RE2, the regular expressions of DuckDB, says of a pattern that it does not take.
-_RE2 = re.compile("missing|unexpected|trailing|no argument|invalid (escape|character|repetition|perl|UTF|named)|bad repetition"
-                  "|pattern too large")
+_RE2 = re.compile("missing|unexpected|trailing|no argument|invalid (escape|character|repetition|perl|UTF|named)"
+                  "|bad repetition|pattern too large")
 
 
 def _remember(key: tuple[Any, ...], found: Any) -> None:

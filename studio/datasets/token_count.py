@@ -1,4 +1,4 @@
-"""How many tokens a row is for a model, without torch and without transformers: the tokenizer file and the chat template.
+"""How many tokens a row is for a model, from the tokenizer file and the chat template; no torch, no transformers.
 
 Counts agree with what the trainers feed the model (:class:`studio.trainers.data.Encoder`); a test holds them together.
 """
@@ -137,7 +137,8 @@ def compiled(text: str) -> Any:
     try:
         return env.from_string(_GENERATION.sub(lambda m: m[1] + ("endif" if m[2] else "if true") + m[3], text))
     except jinja2.TemplateError as err:
-        raise StudioError(f"The model's chat template cannot be read: {err}.", "Choose another model.", "model") from err
+        raise StudioError(f"The model's chat template cannot be read: {err}.", "Choose another model.",
+                          "model") from err
 
 
 def folder_of(ref: str) -> tuple[Path, str, int | None]:
@@ -169,7 +170,8 @@ def _fetched(hub_id: str, revision: str | None) -> Path:
     from studio import hub
 
     # Apart from the Hub's own cache, where a folder without weights would be taken for the model.
-    folder = settings.home() / "cache" / "tokenizers" / f"{hub_id.replace('/', '--')}@{(revision or 'main').replace('/', '-')}"
+    name = f"{hub_id.replace('/', '--')}@{(revision or 'main').replace('/', '-')}"
+    folder = settings.home() / "cache" / "tokenizers" / name
     with hub.explained(hub_id, "model"):
         for name in FILES:
             try:

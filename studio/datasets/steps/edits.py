@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class EditsRecipe(StepRecipe):
     method = "edits"
 
-    log: str = field("", "Edits of", "The dataset whose edits are applied; left empty, this dataset's own. Edits of an older "
-                     "version find their rows again by what those came in as.", group="advanced", widget="dataset",
-                     max_length=1000)
-    until: int = field(0, "Up to", "How many lines of the log count, so that later edits change nothing here; 0 = all there "
-                       "are now.", group="advanced", unit="lines", ge=0, le=1_000_000_000)
+    log: str = field("", "Edits of", "The dataset whose edits are applied; left empty, this dataset's own. Edits of "
+                     "an older version find their rows again by what those came in as.", group="advanced",
+                     widget="dataset", max_length=1000)
+    until: int = field(0, "Up to", "How many lines of the log count, so that later edits change nothing here; 0 = all "
+                       "there are now.", group="advanced", unit="lines", ge=0, le=1_000_000_000)
     reviewed_only: bool = field(False, "Only reviewed rows", "On: rows that nobody marked or edited are left out.")
 
 
@@ -150,7 +150,8 @@ class _ById:
 def _log(ref: str, until: int = 0) -> Edits:
     kind, _, rest = ref.partition(":")
     if kind != "library":
-        raise StudioError("Only a dataset of the library has edits.", "Bring it in and edit some rows first.", "dataset")
+        raise StudioError("Only a dataset of the library has edits.", "Bring it in and edit some rows first.",
+                          "dataset")
     return logs.of(rest.partition("#")[0], until)
 
 

@@ -30,23 +30,25 @@ _SHAPE = """CASE WHEN starts_with(row, '{"messages"') THEN 'messages' WHEN start
  WHEN json_exists(row, '$.messages') THEN 'messages' WHEN json_exists(row, '$.text') THEN 'text'
  ELSE 'prompt_completion' END"""
 _PATTERN = f"""CASE shape WHEN 'messages' THEN {_ROLES.format('messages')} WHEN 'text' THEN 'text'
- ELSE concat({_SIDE.format('prompt', 'user')}, '>', CASE shape WHEN 'preference' THEN {_SIDE.format('chosen', 'assistant')}
+ ELSE concat({_SIDE.format('prompt', 'user')}, '>',
+ CASE shape WHEN 'preference' THEN {_SIDE.format('chosen', 'assistant')}
  ELSE {_SIDE.format('completion', 'assistant')} END) END"""
 
 
 class StatisticsRecipe(StepRecipe):
     method = "statistics"
 
-    model: str = field("starter", "Tokenizer of", "The model whose tokenizer and chat template count the tokens. Only its "
-                       "small files are read.", widget="model", max_length=1000)
-    max_length: int = field(0, "Context limit", "Rows longer than this are counted as too long. 0 = what the model can "
-                            "take.", unit="tokens", ge=0, le=10_000_000)
-    look_at: int = field(50_000, "Rows tokenised", "Tokens and words are counted in so many rows, evenly spread; everything "
-                         "else in all rows. 0 = all.", unit="rows", ge=0, le=1_000_000_000)
+    model: str = field("starter", "Tokenizer of", "The model whose tokenizer and chat template count the tokens. Only "
+                       "its small files are read.", widget="model", max_length=1000)
+    max_length: int = field(0, "Context limit", "Rows longer than this are counted as too long. 0 = what the model "
+                            "can take.", unit="tokens", ge=0, le=10_000_000)
+    look_at: int = field(50_000, "Rows tokenised", "Tokens and words are counted in so many rows, evenly spread; "
+                         "everything else in all rows. 0 = all.", unit="rows", ge=0, le=1_000_000_000)
 
 
 class Statistics(Report):
-    title, summary = "Statistics", "Lengths, turns, languages, roles, duplicates, vocabulary and tags of a dataset, as plots."
+    title = "Statistics"
+    summary = "Lengths, turns, languages, roles, duplicates, vocabulary and tags of a dataset, as plots."
     Recipe = StatisticsRecipe
 
     @classmethod
@@ -106,9 +108,11 @@ def _columns(source: Version, total: int, ctx: Context) -> dict[str, Any]:
             patterns[folded(pattern)] += n
         tags: dict[str, dict[str, dict[str, int]]] = {}
         for key, value, good, bad, n in ask(
-                "SELECT t.key, t.value, count(*) FILTER (WHERE label = 'good'), count(*) FILTER (WHERE label = 'bad'), count(*) "
-                "AS n FROM (SELECT unnest(map_entries(tags)) AS t, label FROM @rows WHERE tags IS NOT NULL) GROUP BY 1, 2 "
-                f"QUALIFY row_number() OVER (PARTITION BY t.key ORDER BY n DESC, t.value) <= {TOP} ORDER BY 1, n DESC, 2"):
+                "SELECT t.key, t.value, count(*) FILTER (WHERE label = 'good'), "
+                "count(*) FILTER (WHERE label = 'bad'), count(*) AS n FROM "
+                "(SELECT unnest(map_entries(tags)) AS t, label FROM @rows WHERE tags IS NOT NULL) "
+                f"GROUP BY 1, 2 QUALIFY row_number() OVER (PARTITION BY t.key ORDER BY n DESC, t.value) <= {TOP} "
+                "ORDER BY 1, n DESC, 2"):
             tags.setdefault(key, {})[value] = {"good": good, "bad": bad, "none": n - good - bad}
         labels = tally("label")
         scores = _histogram(ask, "score") if ask("SELECT count(score) FROM @rows")[0][0] else None
@@ -124,15 +128,16 @@ def _columns(source: Version, total: int, ctx: Context) -> dict[str, Any]:
 def _histogram(ask: Any, column: str) -> dict[str, Any]:
     """Equal bins up to where nearly all rows end, and one for the rest."""
     low, high, most = ask(f"SELECT min({column}), max({column}), quantile_disc({column}, 0.995) FROM @rows")[0]
-    step, begin = step_of(min(low, 0), most, whole=isinstance(most, int)), math.floor
-    first = begin(min(low, 0) / step_of(min(low, 0), most, whole=isinstance(most, int))) * step
+    step = step_of(min(low, 0), most, whole=isinstance(most, int))
+    first = math.floor(min(low, 0) / step) * step
     counts = dict(ask(f"SELECT least(floor(({column} - {first!r}) / {step!r}), {BINS})::INTEGER, count(*) FROM @rows "
                       f"WHERE {column} IS NOT NULL GROUP BY 1"))
     marks = ", ".join(f"{p / 100}" for p in PERCENTILES)
     values = ask(f"SELECT quantile_disc({column}, [{marks}]) FROM @rows")[0][0]
     mean = ask(f"SELECT avg({column}) FROM @rows")[0][0]
-    return _bins(counts, first, step, high) | {"min": low, "max": high, "mean": round(mean, 3),
-                                               "percentiles": {str(p): v for p, v in zip(PERCENTILES, values, strict=True)}}
+    return _bins(counts, first, step, high) | {
+        "min": low, "max": high, "mean": round(mean, 3),
+        "percentiles": {str(p): v for p, v in zip(PERCENTILES, values, strict=True)}}
 
 
 def _bins(counts: dict[int, int], first: float, step: float, high: float) -> dict[str, list]:
@@ -162,7 +167,8 @@ def folded(pattern: str, most: int = 12) -> str:
     return pattern if len(roles) <= most else ">".join(roles[:most]) + ">…"
 
 
-def _close_look(source: Version, counter: Any, look_at: int, total: int, ctx: Context) -> tuple[list[int], dict[str, Any]]:
+def _close_look(source: Version, counter: Any, look_at: int, total: int,
+                ctx: Context) -> tuple[list[int], dict[str, Any]]:
     """Tokens a row, and the vocabulary, of evenly spread rows."""
     import orjson
 
