@@ -25,6 +25,7 @@ from studio.datasets.rows import EXAMPLES, Reader, Row, as_row, loads
 from studio.datasets.sniff import MAX_ROW, refuse
 from studio.errors import StudioError
 
+COUNTED = 256 << 20  # bytes of a JSONL whose lines are counted for a first look; of larger ones they are estimated
 LONG_LINE = 200  # characters; texts broken by hand have lines of 60 to 120
 _OF_A_ROW = {"messages", "conversation", "conversations", "mapping", "prompt", "chosen", "rejected", "tools"}
 _MEMBER = re.compile(r'[\s,]*"([^"]{0,60})"\s*:\s*(\[\s*\{)?')
@@ -228,7 +229,7 @@ class JsonlReader(Reader):
                 yield row
 
     def count(self) -> int | None:
-        if self.encoding not in ("utf-8", "utf-8-sig") or packed.packing_of(self.path):
+        if self.encoding not in ("utf-8", "utf-8-sig") or self.size > COUNTED or packed.packing_of(self.path):
             return None
         lines, last = 0, b"\n"
         with self.path.open("rb", buffering=0) as file:
