@@ -75,6 +75,16 @@ def test_nothing_but_nonsense_is_said_aloud(run_step, jsonl, home) -> None:
     assert warning["code"] == "nothing_scored" and "Bananas" in warning["hint"]
 
 
+def test_a_judge_that_likes_everything_the_same_is_doubted(run_step, jsonl) -> None:
+    from studio import settings
+    from studio.jobs import events
+
+    with StandIn(lambda asked: "Great!\nMark: 10") as server:
+        made = run_step("score", jsonl("a.jsonl", ROWS), generator=server.address)
+    found, _ = events.read(settings.run_dir(made.run_id) / "events.jsonl", 0)
+    assert [e["code"] for e in found if e["e"] == "warning"] == ["same_score"]
+
+
 def test_pairs_are_scored_by_how_much_better_the_chosen_is(run_step, jsonl) -> None:
     pairs = [{"prompt": "q", "chosen": "Answer 7.", "rejected": "Answer 2."}, {"prompt": "q2", "chosen": "Answer 1.", "rejected": "Answer 5."}]
     with StandIn(marker) as server:

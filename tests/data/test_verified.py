@@ -219,6 +219,37 @@ def test_stopped_and_resumed_it_loses_and_doubles_nothing(home, run_step, jsonl)
         assert made.meta["history"][-1]["facts"]["answers"] == 90 and made.meta["hash"] == whole.hash
 
 
+def test_a_killed_worker_loses_and_doubles_nothing(home, jsonl) -> None:
+    """SIGKILL in a real worker process, twice; resumed, the rows and the figures are those of an undisturbed run."""
+    import os
+    import signal
+
+    from tests.jobs.conftest import Jobs
+
+    jobs, ref = Jobs(home), jsonl("q.jsonl", sums(30))
+    with StandIn(lambda asked: Reply(adder(asked), delay=0.03)) as server:
+        values = {"kind": "data", "method": "verified", "dataset": ref, "generator": server.address, "n": 3, "output": "both", "concurrency": 3}
+        whole = store.submit(parse(values))["id"]
+        assert jobs.over(whole, timeout=120)["state"] == "succeeded"
+        asked = len(server.requests)
+        server.requests.clear()
+        run = store.submit(parse(values))["id"]
+        for share in (0.3, 0.6):
+            jobs.until(lambda share=share: len(server.requests) >= asked * share, "requests", timeout=120, tick=True)
+            os.kill(jobs.until(lambda: jobs.json(run, "guardian.json"), "guardian", tick=True)["worker_pid"], signal.SIGKILL)
+            assert jobs.over(run, timeout=120)["state"] == "failed"
+            store.resume(run)
+        assert jobs.over(run, timeout=120)["state"] == "succeeded"
+    assert asked <= len(server.requests) <= asked + 2 * 5
+
+    def results(run_id: str) -> list[tuple[str, int, list[str]]]:
+        rows = [row for row in artifacts.listed(("dataset",), run_id=run_id) if row["meta"].get("stage") != "step"]
+        versions = sorted((Version(row["path"]) for row in rows), key=lambda v: v.meta["format"])
+        return [(v.hash, v.meta["history"][-1]["facts"]["answers"], [i.text for i in v.items()]) for v in versions]
+
+    assert results(run) == results(whole) and [n for _, n, _ in results(run)] == [90, 90]
+
+
 def stop_at(ctx: Context, server: StandIn, limit: int) -> None:
     import time
 

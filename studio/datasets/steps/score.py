@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from studio.jobs.context import Context
 
 _JUDGE, _REWARD = {"by": ["judge"]}, {"by": ["reward_model"]}
+SAME = 4  # rows with the same mark, and no other, from which the judge is doubted
 TEXT_RUBRIC = ("Is the text well written, coherent and free of faults? Does it hold knowledge or language worth learning from? "
                "Advertisements, lists of links, fragments and repetition are worth 3 at most.")
 
@@ -115,6 +116,9 @@ def judged(recipe: ScoreRecipe, source: Version, out: Writer, ctx: Context) -> d
             why = ", ".join(f"{n:,} because {Score.unscored[code]}" for code, n in tally.without.most_common())
             ctx.warning("nothing_scored", f"Not one of {source.count():,} rows got a score: {why}.",
                         f"Choose a stronger judge. It last said: {tally.said[:200]}")
+        elif tally.count >= SAME and tally.low == tally.high:
+            ctx.warning("same_score", f"The judge gave all {tally.count:,} rows the same mark, {tally.low:g}.",
+                        "It may not judge at all: read some rows, write a sharper rubric, or choose a stronger judge.")
         return {"judge": client.label, "usage": client.usage.to_dict()} | tally.facts()
 
 

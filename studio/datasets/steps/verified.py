@@ -180,8 +180,9 @@ class Tally:
             for one in right + wrong:
                 self._drop(item, one, "too_easy" if rate > recipe.most_pass else "too_hard", f"pass rate {rate:.2f}")
             return
-        ranked = distinct(right, self._again(item))
-        against = distinct(wrong, self._again(item))
+        ranked = distinct(right, lambda one: self._drop(item, one, "repeated"))
+        lost = "wrong" if right else "unsolved"
+        against = distinct(wrong, lambda one: self._drop(item, one, lost, one.verdict.reason))
         if recipe.choose == "shortest":
             ranked.sort(key=lambda one: len(one.text))
         elif recipe.choose == "score":
@@ -221,10 +222,7 @@ class Tally:
                 self._drop(item, one, "spare")
         for one in against:
             if id(one) not in used:
-                self._drop(item, one, "wrong" if ranked else "unsolved", one.verdict.reason)
-
-    def _again(self, item: Item) -> Any:
-        return lambda one: self._drop(item, one, "repeated")
+                self._drop(item, one, lost, one.verdict.reason)
 
     def _drop(self, item: Item, one: Tried, reason: str, detail: str = "", counted: bool = True) -> None:
         """Keep an answer aside with its reason; ``counted`` ones are among the rows in already."""
