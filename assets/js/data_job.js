@@ -82,7 +82,7 @@
       if (file) return this.file(file);
       if (run.kind === "publish") { this.published = run.summary?.url || ""; return; }
       this.drop();
-      const hash = run.kind === "data" && run.summary?.hash;
+      const hash = run.kind === "data" && !run.summary?.report && run.summary?.hash;  // a report makes no rows
       if (made) this.frame.made(made, run); else if (hash) this.frame.already(hash); else this.frame.refresh();
     }
 

@@ -4,7 +4,7 @@
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const PAGE = 100, PAGES = 60, MOST = 5000; // rows of one request; requests kept; rows one action may take
   const SORTS = ["pos", "lang", "turns", "chars", "score", "label", "source", "reason"];
-  const WIDTH = { check: "30px", pos: "minmax(52px, max-content)", lang: "52px", turns: "58px", chars: "72px", score: "64px", label: "62px", source: "minmax(70px, 130px)",
+  const WIDTH = { check: "30px", lang: "52px", turns: "58px", chars: "72px", score: "64px", label: "62px", source: "minmax(70px, 130px)",
     tags: "minmax(80px, 160px)", reason: "minmax(110px, 220px)", state: "96px" };
   const small = matchMedia("(max-width: 760px)");
   const typing = (target) => target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable=true]");
@@ -96,10 +96,14 @@
     columns() {
       const open = this.open, many = (o) => Object.keys(o || {}).length > 1, dropped = this.split === "dropped", wide = this.side.place.hidden;
       const texts = open.format === "text" ? ["first"] : open.format === "preference" ? ["first", "second", "third"] : ["first", "second"];
-      const all = small.matches ? ["pos", "two", "chars"] : ["check", "pos", ...texts, dropped && "reason", wide && many(open.languages) && "lang", wide && open.format !== "text" && "turns", "chars", open.scored && "score", Object.keys(open.labels || {}).length && "label",
+      const all = small.matches ? ["pos", "two", "chars"] : ["check", "pos", ...(wide ? texts : texts.slice(0, 2)), dropped && "reason", wide && many(open.languages) && "lang", wide && open.format !== "text" && "turns", "chars", wide && open.scored && "score", Object.keys(open.labels || {}).length && "label",
         wide && many(open.sources) && "source", wide && Object.keys(open.tags || {}).length && "tags", !dropped && "state"];
       this.cols = all.filter(Boolean);
-      this.root.style.setProperty("--st-dv-cols", small.matches ? "52px minmax(0, 1fr) 68px" : this.cols.map((c) => (c === "pos" ? `${Math.max(52, 22 + 8 * String(open.total ?? Math.max(...Object.values(open.rows))).length)}px` : WIDTH[c] || (c === "first" ? "minmax(130px, 1fr)" : "minmax(130px, 1.25fr)"))).join(" "));
+      const digits = String(Math.max(0, ...Object.values(open.rows), open.dropped || 0)).length, text = wide ? 130 : 90;
+      const width = (c) => (c === "pos" ? `${Math.max(62, 24 + 9 * digits)}px` : WIDTH[c] || `minmax(${text}px, ${c === "first" ? 1 : 1.25}fr)`);
+      const widths = small.matches ? ["52px", "minmax(0, 1fr)", "68px"] : this.cols.map(width);
+      this.root.style.setProperty("--st-dv-cols", widths.join(" "));
+      this.root.style.setProperty("--st-dv-least", `${widths.reduce((sum, w) => sum + parseInt(w.replace("minmax(", ""), 10), 12)}px`);
       this.grid.setAttribute("aria-colcount", this.cols.length);
       this.header();
     }
