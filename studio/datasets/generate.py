@@ -95,7 +95,30 @@ class MakeStep(Step):
 
     @classmethod
     def estimate(cls, recipe: Any) -> Estimate:
-        return Estimate()
+        """What a server takes is not known before; how often it is asked is."""
+        notes = []
+        if rows := getattr(recipe, "count", 0) or _rows(recipe.dataset):
+            notes.append(f"About {round(rows * cls.calls(recipe)):,} requests, if nothing is dropped.")
+        if recipe.generator == "starter":
+            notes.append("The starter answers simple questions of its small world; it is far too small to follow these instructions. "
+                         "Choose a larger model or a server.")
+        return Estimate(notes=notes)
+
+    @classmethod
+    def calls(cls, recipe: Any) -> float:
+        """Requests for each new row, or for each row of the dataset where there is no number of rows to reach."""
+        return 1.0
+
+
+def _rows(ref: str) -> int:
+    """Rows of a dataset, as far as that is known without reading it."""
+    from studio.library import refs
+
+    try:
+        rows = refs.resolve_dataset(ref).meta.get("rows") or 0
+    except StudioError:
+        return 0
+    return rows.get("train", 0) if isinstance(rows, dict) else rows if isinstance(rows, int) else 0
 
 
 class Generation:

@@ -62,6 +62,10 @@ class Backtranslate(MakeStep):
     texts = TEXTS | {"too_long": "are too long", "copies": "only repeat the beginning of the text", "no_score": "got no readable score"}
 
     @classmethod
+    def calls(cls, recipe: BacktranslateRecipe) -> float:
+        return 1.0 + bool(recipe.least_score)
+
+    @classmethod
     def work(cls, recipe: BacktranslateRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         scores: dict[str, int] = {}
         with llm.open(recipe, ctx) as client, llm.journal(ctx, out) as journal:

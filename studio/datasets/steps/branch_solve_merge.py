@@ -65,6 +65,10 @@ class BranchSolveMerge(MakeStep):
     texts = TEXTS | {"no_question": "hold no task", "not_parted": "were not parted into aspects", "merged": "got a merged answer"}
 
     @classmethod
+    def calls(cls, recipe: BranchSolveMergeRecipe) -> float:
+        return 2.0 + recipe.branches
+
+    @classmethod
     def work(cls, recipe: BranchSolveMergeRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         counted: dict[str, int] = {}
         with llm.open(recipe, ctx) as client, llm.journal(ctx, out) as journal:

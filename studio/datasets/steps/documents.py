@@ -89,6 +89,10 @@ class Documents(MakeStep):
             raise StudioError("The overlap is as long as a whole part.", "Make it shorter, a tenth of a part, say.", "overlap")
 
     @classmethod
+    def calls(cls, recipe: DocumentsRecipe) -> float:
+        return (1.0 + (not recipe.questions) + bool(recipe.judge)) * (1 if recipe.count else len(recipe.questions) or recipe.per_part)
+
+    @classmethod
     def work(cls, recipe: DocumentsRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         parts = ((number, item.source, part) for number, item in enumerate(rows_of(source, "documents"))
                  for part in split(document(item.row), recipe.part_size, recipe.overlap))

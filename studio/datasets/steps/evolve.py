@@ -111,6 +111,10 @@ class Evolve(MakeStep):
             raise StudioError("No operation is chosen.", "Choose at least one, or Auto-Evol.", "operations")
 
     @classmethod
+    def calls(cls, recipe: EvolveRecipe) -> float:
+        return recipe.rounds * (2.0 + recipe.check_gain)
+
+    @classmethod
     def work(cls, recipe: EvolveRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         done: dict[str, int] = {}
         with llm.open(recipe, ctx) as client, llm.journal(ctx, out) as journal:

@@ -86,6 +86,10 @@ class Idea(MakeStep):
                                   "Ask for more rows than that.", "count")
 
     @classmethod
+    def calls(cls, recipe: IdeaRecipe) -> float:
+        return 2.0 * recipe.turns
+
+    @classmethod
     def work(cls, recipe: IdeaRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         earlier = _earlier(recipe.continue_from) if recipe.continue_from else None
         known = _facts(earlier) if earlier else {}

@@ -77,6 +77,10 @@ class Personas(MakeStep):
     starts = True
 
     @classmethod
+    def calls(cls, recipe: PersonasRecipe) -> float:
+        return 1.0 + (recipe.write != "text")
+
+    @classmethod
     def work(cls, recipe: PersonasRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         with llm.open(recipe, ctx) as client, llm.journal(ctx, out) as journal:
             run = Generation(recipe, out, ctx, client, journal)

@@ -58,6 +58,10 @@ class SelfInstruct(MakeStep):
                      "too_long": "are too long"}
 
     @classmethod
+    def calls(cls, recipe: SelfInstructRecipe) -> float:
+        return 1 + 1 / recipe.batch
+
+    @classmethod
     def work(cls, recipe: SelfInstructRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         seeds = []
         for item in rows_of(source, "seed tasks"):
