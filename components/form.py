@@ -66,6 +66,11 @@ def number_text(value: float | int | None) -> str:
     return text.removesuffix(".0")
 
 
+def empty_is_default(spec: FieldSpec) -> bool:
+    """Whether a number's default is shown as an empty field with words in it: ``-1`` says nothing to a person."""
+    return spec.type in ("int", "float") and spec.widget != "log" and bool(spec.placeholder)
+
+
 def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     """The value a field's control shows for a recipe's value."""
     if spec.widget == "log":
@@ -76,7 +81,8 @@ def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
         return [[_escape(str(k)), _escape(str(v)) if plain else _scalar(v)] for k, v in (value or {}).items()]
     # A draft of an older studio may hold what this control cannot show; the page must open all the same.
     if spec.type in ("int", "float"):
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        shown = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return value if shown and not (empty_is_default(spec) and value == spec.default) else None
     if spec.type == "choice":
         return value if value in [choice for choice, _ in spec.choices] else spec.default
     return value
@@ -100,7 +106,7 @@ def from_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
 
 def _number(spec: FieldSpec, value: Any) -> Any:
     if value is None or value == "":
-        return None if spec.optional else ""
+        return spec.default if empty_is_default(spec) else None if spec.optional else ""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -233,7 +239,8 @@ class Form:
         if spec.widget == "log":
             return gr.Textbox(value, lines=1, max_lines=1, placeholder=spec.placeholder or "2e-4", **common)
         if spec.type in ("int", "float"):
-            return gr.Number(value, step=1 if spec.type == "int" else _step(spec), **common)
+            return gr.Number(value, step=1 if spec.type == "int" else _step(spec),
+                             placeholder=spec.placeholder or None, **common)
         lines = 3 if spec.widget == "text" else 1
         return gr.Textbox(value, lines=lines, max_lines=12 if lines > 1 else 1, placeholder=spec.placeholder or None,
                           **common)

@@ -72,8 +72,9 @@ class LearnFields(Recipe):
     num_train_epochs: float = field(3.0, "Epochs", "How often each example is seen. More learns the examples better, "
                                     "and at some point by heart: stop when the validation loss rises.",
                                     group="training", library=SFT, gt=0, le=1000)
-    max_steps: int = field(-1, "Most steps", "Stop after this many steps, whatever the epochs say; -1 = as the epochs "
-                           "say.", group="training", library=SFT, ge=-1, le=10_000_000)
+    max_steps: int = field(-1, "Most steps", "Stop after this many steps, whatever the epochs say. Left empty, the "
+                           "epochs decide.", group="training", library=SFT, placeholder="as the epochs say", ge=-1,
+                           le=10_000_000)
     learning_rate: float = field(2e-4, "Learning rate", "How large each step is. Too high: the loss jumps or becomes "
                                  "NaN. Too low: it hardly falls.", group="training", widget="log", library=SFT,
                                  gt=0, le=1.0)

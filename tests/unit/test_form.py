@@ -133,6 +133,15 @@ def test_changing_the_method_keeps_what_was_typed_and_moves_defaults():
             assert after[name]["value"] == form.to_control(made.specs[second][name], made.specs[second][name].default)
 
 
+def test_as_many_steps_as_the_epochs_say_is_an_empty_field_not_a_number():
+    spec = _spec("sft", "max_steps")
+    assert spec.default == -1 and "-1" not in spec.help + spec.placeholder
+    assert form.to_control(spec, -1) is None and form.from_control(spec, None) == form.from_control(spec, "") == -1
+    assert form.to_control(spec, 20) == 20 and form.from_control(spec, 20) == 20 and form.from_control(spec, -1) == -1
+    epochs = _spec("sft", "num_train_epochs")
+    assert form.from_control(epochs, None) == "", "an empty field without such words is refused, not filled in"
+
+
 @pytest.mark.parametrize("kind", list(FAMILIES))
 def test_every_field_has_a_control_that_keeps_its_default(kind):
     for name in family(kind):
