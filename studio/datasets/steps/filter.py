@@ -111,9 +111,8 @@ class Filter(Step):
     def work(cls, recipe: FilterRecipe, source: Version, out: Writer, ctx: Context) -> dict[str, Any] | None:
         columns, rows = _column_rules(recipe), _row_rules(recipe)
         count = tokens.counter(recipe.tokenizer) if recipe.min_tokens or recipe.max_tokens else None
-        if not (columns or rows or count):
+        if not (columns or rows or count or recipe.drop_empty):
             raise StudioError("The filter lets every row through.", "Set at least one of its rules.", "drop_empty")
-        only_empty = recipe.drop_empty and len(rows) == 1 and not count
         work = passes.Work(ctx, sum(map(source.count, source.splits)))
         for split, _, batch in passes.batches(source, work):
             out.split = split
@@ -121,17 +120,22 @@ class Filter(Step):
             details = np.full(batch.num_rows, "", object)
             for reason, bad in columns:
                 reasons[bad(batch) & (reasons == "")] = reason
-            free = reasons == ""
-            left = np.flatnonzero(free & _blanks(batch) if only_empty else free)
-            if len(left) and (rows or count):
-                parsed = passes.rows_of(batch if len(left) == batch.num_rows else batch.take(left))
-                for place, row in zip(left, parsed, strict=True):
+            if recipe.drop_empty:
+                maybe = np.flatnonzero((reasons == "") & _blanks(batch))
+                for place, row in zip(maybe, _rows_at(batch, maybe), strict=True):
+                    if faults.empty_part(row):
+                        reasons[place] = "empty"
+            if rows or count:
+                left = np.flatnonzero(reasons == "")
+                parsed = _rows_at(batch, left)
+                said = [whole(row) for row in parsed]
+                for place, row, text in zip(left, parsed, said, strict=True):
                     for rule in rows:
-                        if hit := rule(row):
+                        if hit := rule(row, text):
                             reasons[place], details[place] = hit
                             break
                 if count:
-                    sizes = np.array(count([whole(row) for row in parsed]))
+                    sizes = np.array(count(said), np.int64)
                     free = reasons[left] == ""
                     reasons[left[free & (sizes < recipe.min_tokens)]] = "short"
                     if recipe.max_tokens:
@@ -196,31 +200,36 @@ def _tagged(batch: Any, key: str, values: set[str]) -> np.ndarray:
     return np.array([dict(tags or ()).get(key) in values for tags in batch.column("tags").to_pylist()])
 
 
-def _row_rules(recipe: FilterRecipe) -> list[Callable[[Row], tuple[str, str] | None]]:
-    """Rules that look into the row: each gives the reason and a detail, or ``None``."""
-    made: list[Callable[[Row], tuple[str, str] | None]] = []
-    if recipe.drop_empty:
-        made.append(lambda row: ("empty", "") if faults.empty_part(row) else None)
+def _rows_at(batch: Any, places: np.ndarray) -> list[Row]:
+    return passes.rows_of(batch if len(places) == batch.num_rows else batch.take(places)) if len(places) else []
+
+
+Rule = Callable[[Row, str], "tuple[str, str] | None"]
+
+
+def _row_rules(recipe: FilterRecipe) -> list[Rule]:
+    """Rules that look into the row, given with all that is said in it: each gives the reason and a detail, or ``None``."""
+    made: list[Rule] = []
     if recipe.max_symbols < 1:
-        made.append(lambda row: ("symbols", f"{share:.0%} symbols")
-                    if (share := faults.symbol_share(whole(row))) > recipe.max_symbols else None)
+        made.append(lambda row, text: ("symbols", f"{share:.0%} symbols")
+                    if (share := faults.symbol_share(text)) > recipe.max_symbols else None)
     if recipe.max_repetition < 1:
-        made.append(lambda row: ("repetition", f"{share:.0%} repeated")
-                    if (share := faults.repetition_share(whole(row))) > recipe.max_repetition else None)
+        made.append(lambda row, text: ("repetition", f"{share:.0%} repeated")
+                    if (share := faults.repetition_share(text)) > recipe.max_repetition else None)
     if recipe.drop_suspicious:
-        made.append(lambda row: ("suspicious", text[:200]) if (text := faults.is_injection(row)) else None)
+        made.append(lambda row, text: ("suspicious", hit[:200]) if (hit := faults.is_injection(row)) else None)
     if recipe.same_language:
-        made.append(lambda row: ("answer_language", " → ".join(pair)) if (pair := faults.languages_differ(row)) else None)
+        made.append(lambda row, text: ("answer_language", " → ".join(pair)) if (pair := faults.languages_differ(row)) else None)
     for text, keep in ((recipe.keep_pattern, True), (recipe.drop_pattern, False)):
         if text:
             made.append(_pattern_rule(text, keep, recipe))
     return made
 
 
-def _pattern_rule(text: str, keep: bool, recipe: FilterRecipe) -> Callable[[Row], tuple[str, str] | None]:
+def _pattern_rule(text: str, keep: bool, recipe: FilterRecipe) -> Rule:
     find, role, slow = patterns.finder(text, recipe.ignore_case), recipe.pattern_in, 0
 
-    def rule(row: Row) -> tuple[str, str] | None:
+    def rule(row: Row, said: str) -> tuple[str, str] | None:
         nonlocal slow
         parts = [part for who, part in texts_of(row) if role == "any" or who == role or (who == "text" and role == "assistant")]
         try:
