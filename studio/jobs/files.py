@@ -47,3 +47,28 @@ def lock(fd: int, shared: bool = False) -> bool:
     except OSError as err:
         return err.errno not in (errno.EWOULDBLOCK, errno.EACCES)
     return True
+
+
+def cut_middle(path: Path, limit: int, head: int, tail: int) -> bool:
+    """Bring a log of more than ``limit`` bytes down to its first ``head`` and last ``tail`` ones, in whole lines.
+
+    Its writers keep it open and must append (``O_APPEND``), so that they go on behind the new end; what they write in
+    this very moment may be lost. No space on the disk is needed. False if the log is short enough.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    with open(path, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= limit:
+            return False
+        first = os.pread(file.fileno(), head, 0)
+        first = first[:first.rfind(b"\n") + 1] or first
+        last = os.pread(file.fileno(), tail, size - tail)
+        last = last[last.find(b"\n") + 1:] or last
+        cut = size - len(first) - len(last)
+        file.seek(len(first))
+        file.write(b"\n[... %d bytes were cut out here, because the log grew too long ...]\n\n" % cut + last)
+        file.flush()
+        file.truncate()
+    return True

@@ -31,6 +31,8 @@ GRACE = 60.0  # seconds between a stop and SIGKILL
 AFTER_RESULT = 30.0  # seconds a worker may take to end once its result is written
 _LOOK = 0.5  # seconds between looks at the stop file
 _RESERVED = 32 * 1024
+LOG_LIMIT = 20_000_000  # bytes of worker.log; then its middle is cut out
+_LOG_HEAD, _LOG_TAIL = 2_000_000, 8_000_000
 
 Start = Callable[[list[int]], int]
 
@@ -81,6 +83,7 @@ class Guardian:
         self._introduce()
         code = self._wait()
         process.kill_group(self._worker)  # data loaders and the like that the worker left behind
+        self._mind_the_log()
         self._record(code)
 
     def _introduce(self) -> None:
@@ -111,6 +114,7 @@ class Guardian:
                 self._beat()
             self._mind_the_stop(now)
             self._mind_the_end(now)
+            self._mind_the_log()
 
     def _mind_the_stop(self, now: float) -> None:
         stop = self.folder / "stop"
@@ -136,6 +140,11 @@ class Guardian:
                 self._result_at = now
         elif now - self._result_at > AFTER_RESULT:
             process.kill_group(self._worker)
+
+    def _mind_the_log(self) -> None:
+        """A library that prints without end must not fill the disk."""
+        with contextlib.suppress(OSError):
+            files.cut_middle(self.folder / "worker.log", LOG_LIMIT, _LOG_HEAD, _LOG_TAIL)
 
     def _state(self, state: str, reason: str = "", **values: object) -> None:
         """Tell the queue and, unless another process did, the event file."""

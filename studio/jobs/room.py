@@ -29,8 +29,8 @@ def make(method: Any, recipe: Any, ctx: Any) -> None:
         if ended:
             names = ", ".join(label for label, _ in ended)
             ctx.log(f"Unloaded from the chat to make room: {names}. This run needs about "
-                    f"{hardware.size(wanted.memory)} of memory, {hardware.size(free)} were free. Chatting loads what was "
-                    "unloaded again.")
+                    f"{hardware.size(wanted.memory)} of memory, {hardware.size(free)} were free. Chatting loads what "
+                    "was unloaded again.")
     except Exception:
         traceback.print_exc()
 

@@ -98,6 +98,18 @@ class Fake(Method):
         return {}
 
     @staticmethod
+    def _shout(recipe: FakeRecipe, ctx: Context) -> dict[str, Any]:
+        """Prints 26 MB, waits until somebody has cut them, and prints on."""
+        for number in range(260_000):
+            print(f"{number:099d}")
+        sys.stdout.flush()
+        log, deadline = ctx.run_dir / "worker.log", time.monotonic() + 30
+        while log.stat().st_size > 20_000_000 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        print("the last word", flush=True)
+        return {"size": log.stat().st_size}
+
+    @staticmethod
     def _torch(recipe: FakeRecipe, ctx: Context) -> dict[str, Any]:
         """Forward and backward on threads of this process; they hang if the parent used its own before the fork."""
         imported = "torch" in sys.modules

@@ -126,6 +126,15 @@ def test_a_flood_of_events_is_whole_and_in_order(jobs):
     assert [e["step"] for e in jobs.events(run, "metric")] == list(range(100_000))
 
 
+def test_a_worker_that_prints_without_end_does_not_fill_the_disk(jobs):
+    run = jobs.submit("shout")
+    row = jobs.over(run, timeout=60)
+    assert row["state"] == "succeeded" and row["summary"]["size"] < 20e6, "cut while the worker went on"
+    text = (jobs.dir(run) / "worker.log").read_text()
+    assert text.startswith("the worker speaks\n") and text.endswith("\nthe last word\n")
+    assert "bytes were cut out here" in text and f"{259_999:099d}\n" in text
+
+
 def test_the_heartbeat_goes_on(jobs, monkeypatch):
     run = jobs.submit("wait")
     jobs.speaking(run)
