@@ -4,11 +4,12 @@
     outcome.ok, outcome.reason, outcome.output
 
 One short-lived interpreter a run (``python -I -S``), in a session and an empty folder of its own, with an empty
-environment. :mod:`studio.sandbox_child` describes the doors that it shuts with the kernel's help before the first line of
-the code. Where the kernel cannot do that (no Linux, or one without Landlock or seccomp) nothing is run at all.
+environment. :mod:`studio.sandbox_child` describes the doors that it shuts with the kernel's help before the first line
+of the code. Where the kernel cannot do that (no Linux, or one without Landlock or seccomp) nothing is run at all.
 
-What it does not do: code and tests share one interpreter, as in HumanEval and MBPP, so code that is written to cheat its
-tests (an ``__eq__`` that is always true) can; that a file outside exists, and its size, can be seen, its content cannot.
+What it does not do: code and tests share one interpreter, as in HumanEval and MBPP, so code that is written to cheat
+its tests (an ``__eq__`` that is always true) can; that a file outside exists, and its size, can be seen, its content
+cannot.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The inside of :mod:`studio.sandbox`: shuts every door behind itself, then runs the code it was given.
 
-Started as a script by an interpreter that knows nothing of the studio; only the standard library is imported. The doors
-are the kernel's own, so code that finds a way around Python finds them shut too:
+Started as a script by an interpreter that knows nothing of the studio; only the standard library is imported. The
+doors are the kernel's own, so code that finds a way around Python finds them shut too:
 
 * rlimits: processor time, address space, size of a file, open files, no core dumps;
 * Landlock (https://docs.kernel.org/userspace-api/landlock.html): files can be read below the interpreter only, and
   written below the working folder only;
-* seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html): no sockets, no new processes or programs, no signals
-  to anybody, no debugging of others, no mounts, no change of modes, owners and limits.
+* seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html): no sockets, no new processes or programs, no
+  signals to anybody, no debugging of others, no mounts, no change of modes, owners and limits.
 """
 
 import ctypes
@@ -177,9 +177,11 @@ def run_tests(source, name, space):
             import io
             import unittest
 
-            said = unittest.TextTestRunner(stream=io.StringIO()).run(unittest.defaultTestLoader.loadTestsFromTestCase(thing))
+            cases = unittest.defaultTestLoader.loadTestsFromTestCase(thing)
+            said = unittest.TextTestRunner(stream=io.StringIO()).run(cases)
             if not said.wasSuccessful():
-                case, trace = (said.failures + said.errors)[0] if said.failures + said.errors else (key, "unexpected success")
+                case, trace = (said.failures + said.errors)[0] if said.failures + said.errors else (key, "unexpected "
+                                                                                                         "success")
                 raise AssertionError(f"{case}: {trace.strip().splitlines()[-1]}")
         elif key.startswith("test") and callable(thing):
             thing()

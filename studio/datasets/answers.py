@@ -11,12 +11,13 @@ Turns = list[dict[str, Any]]
 
 
 def asked(row: Row) -> Turns | None:
-    """What the last answer is given to, as messages; ``None`` for plain text. The contexts of a rated answer belong to it."""
+    """What the last answer is given to, contexts included, as messages; ``None`` for plain text."""
     if "text" in row:
         return None
     if "messages" in row:
-        last = max((i for i, turn in enumerate(row["messages"]) if turn["role"] == "assistant"), default=len(row["messages"]))
-        return row["messages"][:last] or None
+        turns = row["messages"]
+        last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
+        return turns[:last] or None
     made = for_sft({**row, "label": True}) if "label" in row else row
     prompt = made["prompt"]
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -25,7 +26,8 @@ def asked(row: Row) -> Turns | None:
 def answer(row: Row, side: str = "") -> str:
     """The last answer as text; of a pair the better one, or the one of ``side``."""
     if "messages" in row:
-        return next((turn.get("content") or "" for turn in reversed(row["messages"]) if turn["role"] == "assistant"), "")
+        said = (turn.get("content") or "" for turn in reversed(row["messages"]) if turn["role"] == "assistant")
+        return next(said, "")
     value = row.get(side or next((key for key in ("completion", "chosen", "text") if key in row), ""), "")
     return value if isinstance(value, str) else next((turn.get("content") or "" for turn in reversed(value)), "")
 

@@ -27,36 +27,45 @@ class CheckFields(StepRecipe):
 
     check: Literal[*verify.CHECKS] = field(  # type: ignore[valid-type]
         "number", "Check", "How an answer is told right from wrong.", choices=dict(verify.TITLES))
-    column: str = field("", "Expected in", "The column or tag that holds what is expected (the answer, the pattern, the "
-                        "schema, the tests). Left empty, it is the row's own answer; for tests, 'tests'.", max_length=200)
-    references: str = field("", "References", "A file or dataset whose rows hold the question and that column, e.g. the "
-                            "tests of a task. Left empty, the rows themselves hold it.", widget="dataset", max_length=1000)
-    tolerance: float = field(1e-6, "Tolerance", "The greatest difference between two numbers, as a share of the expected "
-                             "one where that is above 1.", ge=0, le=1, when={"check": ["number"]}, group="advanced")
+    column: str = field("", "Expected in", "The column or tag that holds what is expected (the answer, the pattern, "
+                                           "the schema, the tests). Left empty, it is the row's own answer; for "
+                                           "tests, 'tests'.", max_length=200)
+    references: str = field("", "References", "A file or dataset whose rows hold the question and that column, e.g. "
+                                              "the tests of a task. Left empty, the rows themselves hold it.",
+                                              widget="dataset", max_length=1000)
+    tolerance: float = field(1e-6, "Tolerance", "The greatest difference between two numbers, as a share of the "
+                                                "expected one where that is above 1.",
+                                                ge=0, le=1, when={"check": ["number"]}, group="advanced")
     pattern: str = field("", "Pattern", "A regular expression that is found in a right answer.", max_length=2000,
                          when={"check": ["regex"]})
     ignore_case: bool = field(False, "Ignore case", "Capital letters do not matter to the pattern.",
                               when={"check": ["regex"]}, group="advanced")
-    json_schema: str = field("", "JSON Schema", "The shape of a right answer, e.g. {\"type\": \"object\"}.", widget="text",
+    json_schema: str = field("", "JSON Schema", "The shape of a right answer, e.g. {\"type\": "
+                                                "\"object\"}.", widget="text",
                              max_length=100_000, when={"check": ["json_schema"]})
-    test_seconds: float = field(5, "Time for tests", "Processor time that an answer's code and its tests get.", unit="s",
+    test_seconds: float = field(5, "Time for tests", "Processor time that an answer's code and its tests "
+                                                     "get.", unit="s",
                                 gt=0, le=120, when={"check": ["unit_tests"]}, group="advanced")
     test_memory: int = field(512, "Memory for tests", "Memory that they get.", unit="MB", ge=64, le=16_384,
                              when={"check": ["unit_tests"]}, group="advanced")
-    test_packages: bool = field(False, "Installed packages", "The code may import what is installed beside the studio, e.g. "
-                                "numpy, not only Python's own library.", when={"check": ["unit_tests"]}, group="advanced")
-    judge: str = field("", "Judge", "The model that judges: a model of yours or the address of a server. Left empty, the model "
-                       "that answers judges itself.", widget="model", max_length=1000, when=_TOLD)
+    test_packages: bool = field(False, "Installed packages", "The code may import what is installed beside the "
+                                                             "studio, e.g. numpy, not only Python's own library.",
+                                                             when={"check": ["unit_tests"]}, group="advanced")
+    judge: str = field("", "Judge", "The model that judges: a model of yours or the address of a server. Left empty, "
+                                    "the model that answers judges itself.",
+                                    widget="model", max_length=1000, when=_TOLD)
     judge_model: str = field("", "Judge at the address", "Which of that server's models judges.", max_length=300,
                              group="advanced", when=_TOLD)
-    rubric: str = field("", "Rubric", "What makes a good answer, in your words. Left empty: correct, complete, to the point, "
-                        "clear.", widget="text", max_length=20_000, when=_TOLD)
-    threshold: float = field(0.7, "Passes from", "The judge's mark, as a share of the highest, from which an answer passes.",
+    rubric: str = field("", "Rubric", "What makes a good answer, in your words. Left empty: correct, complete, to the "
+                                      "point, clear.", widget="text", max_length=20_000, when=_TOLD)
+    threshold: float = field(0.7, "Passes from", "The judge's mark, as a share of the highest, from which an answer "
+                                                 "passes.",
                              ge=0, le=1, when=_TOLD)
 
 
 def refuse(recipe: Any) -> None:
-    """Refuse what can be known to fail: a bad pattern or schema, a judge that is not there, no sandbox on this machine.
+    """Refuse what can be known to fail: a bad pattern or schema, a judge that is not there, no sandbox on this
+    machine.
 
     Raises:
         StudioError: naming the field.
@@ -94,8 +103,9 @@ class Checking:
         self.function = verify.check(recipe.check)
         column = recipe.column or ("tests" if recipe.check == "unit_tests" else "")
         self.options: dict[str, Any] = {
-            "column": column, "tolerance": recipe.tolerance, "pattern": recipe.pattern, "ignore_case": recipe.ignore_case,
-            "schema": recipe.json_schema, "seconds": recipe.test_seconds, "memory": recipe.test_memory << 20,
+            "column": column, "tolerance": recipe.tolerance, "pattern": recipe.pattern,
+            "ignore_case": recipe.ignore_case, "schema": recipe.json_schema, "seconds": recipe.test_seconds,
+            "memory": recipe.test_memory << 20,
             "packages": recipe.test_packages, "rubric": recipe.rubric, "threshold": recipe.threshold}
         self.references = references(recipe.references, column) if recipe.references else None
         self.judges = recipe.check == "judge"
@@ -151,11 +161,12 @@ def references(ref: str, column: str = "") -> dict[str, dict[str, Any]]:
     except StudioError as err:
         raise StudioError(err.message, err.hint, "references") from err
     if not found:
-        raise StudioError("The references hold no questions.", f"One column must be called {', '.join(_QUESTIONS[:4])} ...",
+        raise StudioError("The references hold no questions.",
+                          f"One column must be called {', '.join(_QUESTIONS[:4])} ...",
                           "references")
     if column and not any(verify.expected(row, column) is not None for row in found.values()):
-        raise StudioError(f"The references have no column '{column}'.", f"They have {', '.join(next(iter(found.values())))}.",
-                          "column")
+        names = ", ".join(next(iter(found.values())))
+        raise StudioError(f"The references have no column '{column}'.", f"They have {names}.", "column")
     return found
 
 

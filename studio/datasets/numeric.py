@@ -31,7 +31,8 @@ def boxed(text: str) -> str | None:
 
 
 def numbers(text: str) -> list[Decimal]:
-    r"""Every number of a text, in order: ``1,234.5``, ``-3/4``, ``$20``, ``15%`` (as 15), ``2e-3``, ``\frac{1}{2}``."""
+    r"""Every number of a text, in order: ``1,234.5``, ``-3/4``, ``$20``, ``15%`` (as 15), ``2e-3``,
+    ``\frac{1}{2}``."""
     text = text.replace("\u2212", "-").replace("\\$", "$").replace("{,}", ",").replace("\\!", "").replace("\\,", "")
     text = _BLANKS.sub("", text)
     text = _FRACTION.sub(lambda m: f"{' ' if text[m.start() - 1:m.start()].isdigit() else ''}"
@@ -49,8 +50,8 @@ def _value(written: str) -> Decimal | None:
 
 
 def final_number(text: str) -> Decimal | None:
-    r"""The number that is the answer: behind the last ``####`` (GSM8K), in the last ``\boxed{}``, behind the last "answer
-    is", else the last one of all. A comma groups thousands; a decimal comma is not understood.
+    r"""The number that is the answer: behind the last ``####`` (GSM8K), in the last ``\boxed{}``, behind the last
+    "answer is", else the last one of all. A comma groups thousands; a decimal comma is not understood.
     """
     if "####" in text:
         found = numbers(text.rpartition("####")[2].strip().partition("\n")[0])

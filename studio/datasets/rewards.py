@@ -41,7 +41,8 @@ def check(ref: str) -> None:
     try:
         config = json.loads((Path(found.path) / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as err:
-        raise StudioError(f"{found.label} has no readable config.json.", "Choose another model.", "reward_model") from err
+        raise StudioError(f"{found.label} has no readable config.json.", "Choose another model.",
+                                                                         "reward_model") from err
     kinds = config.get("architectures") or []
     labels = config.get("num_labels") or len(config.get("id2label") or {}) or 2
     if not any("SequenceClassification" in kind or "RewardModel" in kind for kind in kinds):
@@ -53,20 +54,23 @@ def check(ref: str) -> None:
 
 
 def score(recipe: Any, source: Version, ctx: Context, take: Callable[[Item, float], None]) -> dict[str, Any]:
-    """Score every row, in order; ``take`` is given each with its number. Of a pair it is the chosen's less the rejected's.
+    """Score every row, in order; ``take`` is given each with its number. Of a pair it is the chosen's less the
+    rejected's.
 
     Raises:
         StudioError: the model cannot be loaded (``reward_model``).
         Stopped: as asked.
     """
     model, tokenizer, device = load(recipe.reward_model)
-    limit = min(recipe.max_length, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+    places = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    limit = min(recipe.max_length, tokenizer.model_max_length, places)
     cut, began, done = 0, time.monotonic(), 0
     for items in windows(source.items(), recipe.batch_size * WINDOW):
         texts: list[Any] = []
         for item in items:
             row = item.row
-            texts += [text_of(row, side, tokenizer) for side in (("chosen", "rejected") if "rejected" in row else ("",))]
+            sides = ("chosen", "rejected") if "rejected" in row else ("",)
+            texts += [text_of(row, side, tokenizer) for side in sides]
         numbers, longer = rewards_of(model, tokenizer, device, texts, recipe.batch_size, limit,
                                      lambda n, start=done, size=len(texts), rows=len(items): report(
                                          ctx, start + n / size * rows, source.count(), began))
@@ -77,7 +81,8 @@ def score(recipe: Any, source: Version, ctx: Context, take: Callable[[Item, floa
             take(item, value - next(place) if "rejected" in item.row else value)
         done += len(items)
     ctx.progress(done, done, 0.0)
-    return {"reward_model": recipe.reward_model, "cut": cut, "rows_per_second": round(done / max(1e-6, time.monotonic() - began), 1)}
+    speed = done / max(1e-6, time.monotonic() - began)
+    return {"reward_model": recipe.reward_model, "cut": cut, "rows_per_second": round(speed, 1)}
 
 
 def windows(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
@@ -100,14 +105,16 @@ def load(ref: str) -> tuple[Any, Any, str]:
     where, revision = (str(found.path), None) if found.path else (found.hub_id, found.revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
-        model = AutoModelForSequenceClassification.from_pretrained(where, revision=revision, trust_remote_code=False,
-                                                                   dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            where, revision=revision, trust_remote_code=False,
+            dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError) as err:
-        raise StudioError(f"{found.label} cannot be loaded: {str(err).splitlines()[0][:200]}", "Choose another reward model.",
+        raise StudioError(f"{found.label} cannot be loaded: {str(err).splitlines()[0][:200]}", "Choose another reward "
+                                                                                               "model.",
                           "reward_model") from err
     if model.config.num_labels != 1:
-        raise StudioError(f"{found.label} sorts into {model.config.num_labels} classes; a reward model has one number as its "
-                          "answer.", "Choose another.", "reward_model")
+        raise StudioError(f"{found.label} sorts into {model.config.num_labels} classes; a reward model has one number as "
+                          "its answer.", "Choose another.", "reward_model")
     tokenizer.truncation_side = "left"  # the answer stands at the end
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or "[PAD]"
@@ -139,8 +146,9 @@ def rewards_of(model: Any, tokenizer: Any, device: str, texts: list[Any], batch_
                        key=lambda i: len(texts[i][0]) + len(texts[i][1] or ""))
         for start in range(0, len(order), batch_size):
             part = order[start:start + batch_size]
-            inputs = tokenizer([texts[i][0] for i in part], [texts[i][1] for i in part] if paired else None, padding=True,
-                               truncation=True, max_length=limit, return_tensors="pt",
+            second = [texts[i][1] for i in part] if paired else None
+            inputs = tokenizer([texts[i][0] for i in part], second, padding=True, truncation=True, max_length=limit,
+                               return_tensors="pt",
                                add_special_tokens=not tokenizer.chat_template)  # a template writes them itself
             cut += int((inputs["attention_mask"].sum(1) >= limit).sum())
             accepted = {key: value.to(device) for key, value in inputs.items() if key != "token_type_ids" or paired}

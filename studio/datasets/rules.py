@@ -17,8 +17,8 @@ from typing import Any
 from studio.datasets import verify
 from studio.errors import StudioError
 
-_LINE = re.compile(r"\s*(starts with|ends with|contains|never|no pattern|pattern|at most|at least|language)\s*:\s*(.+?)\s*\Z",
-                   re.IGNORECASE | re.DOTALL)
+_LINE = re.compile(r"\s*(starts with|ends with|contains|never|no pattern|pattern|at most|at least|language)\s*:"
+                   r"\s*(.+?)\s*\Z", re.IGNORECASE | re.DOTALL)
 _AMOUNT = re.compile(r"(\d+)\s*(words?|characters?|sentences?|lines?)?\Z", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?…]+(?:[\"')\]”’]*)(?:\s|\Z)|[。！？]")
 _COUNT: dict[str, Callable[[str], int]] = {
@@ -105,8 +105,8 @@ def _searcher(source: str) -> Callable[[str], bool]:
 def _amount(word: str, text: str) -> Callable[[str], bool]:
     match = _AMOUNT.match(text)
     if not match:
-        raise StudioError(f"'{word}: {text}' is no amount.", f"Write '{word}: 40 words', or characters, sentences, lines.",
-                          "rules")
+        raise StudioError(f"'{word}: {text}' is no amount.",
+                          f"Write '{word}: 40 words', or characters, sentences, lines.", "rules")
     limit, count = int(match[1]), _COUNT[(match[2] or "words").lower().rstrip("s")]
     return (lambda answer: count(answer) <= limit) if word == "at most" else (lambda answer: count(answer) >= limit)
 

@@ -3,8 +3,9 @@
     verdict = check("number")("So she has 12 + 30 = 42 apples.", {"answer": "... #### 42"})
     verdict.ok, verdict.score, verdict.reason
 
-Every check is ``f(answer: str, row: dict, **options) -> Verdict``: the step ``verified``, rewards of reinforcement learning
-and evaluations use the same ones. A check knows nothing of files, models or runs; one that asks a model is given ``ask``.
+Every check is ``f(answer: str, row: dict, **options) -> Verdict``: the step ``verified``, rewards of reinforcement
+learning and evaluations use the same ones. A check knows nothing of files, models or runs; one that asks a model is
+given ``ask``.
 
 What is expected stands in the row: in ``row[column]``, among its tags, or, where no column is named, as the row's own
 answer (``completion``, the last message of the assistant, ``answer`` ...).
@@ -40,7 +41,8 @@ class Verdict:
 
 
 class Undecided(Exception):
-    """The check could not come to a verdict (a judge that never answered in form); the answer is neither right nor wrong."""
+    """The check could not come to a verdict (a judge that never answered in form); the answer is neither right nor
+    wrong."""
 
 
 RIGHT = Verdict(True, 1.0)
@@ -116,7 +118,8 @@ def exact(answer: str, row: Row, column: str = "", **_: Any) -> Verdict:
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles and double blanks (the SQuAD rule, https://arxiv.org/abs/1606.05250)."""
+    """Lower case, without punctuation, articles and double blanks (the SQuAD rule,
+    https://arxiv.org/abs/1606.05250)."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = "".join(" " if c in string.punctuation or unicodedata.category(c).startswith("P") else c for c in text)
     return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
@@ -162,7 +165,8 @@ def number(answer: str, row: Row, column: str = "", tolerance: float = 1e-6, **_
 
 
 @register("regex", "A pattern is found")
-def pattern(answer: str, row: Row, pattern: str = "", column: str = "", ignore_case: bool = False, **_: Any) -> Verdict:
+def matches(answer: str, row: Row, pattern: str = "", column: str = "", ignore_case: bool = False,
+            **_: Any) -> Verdict:
     """A regular expression is found somewhere in the answer; the row's own (``column``) where none is given."""
     source = pattern or next(iter(_wanted(row, column)), "")
     if not source:
@@ -189,7 +193,8 @@ def compiled(source: str, ignore_case: bool = False) -> Any:
                           "pattern") from err
 
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.#-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.#-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)",
+                    re.DOTALL | re.MULTILINE)
 
 
 def fenced(text: str, *languages: str) -> list[str]:
@@ -201,7 +206,8 @@ def fenced(text: str, *languages: str) -> list[str]:
 
 @register("json_schema", "JSON of a given shape")
 def json_shape(answer: str, row: Row, schema: str | dict[str, Any] = "", column: str = "", **_: Any) -> Verdict:
-    """The answer is JSON (alone, or its last block of code) that fits a JSON Schema; the row's own where none is given."""
+    """The answer is JSON (alone, or its last block of code) that fits a JSON Schema; the row's own where none is
+    given."""
     import jsonschema
 
     value = schema or expected(row, column)
@@ -250,8 +256,9 @@ def unit_tests(answer: str, row: Row, column: str = "tests", seconds: float = 5,
                packages: bool = False, **_: Any) -> Verdict:
     """The code in the answer passes its tests in the sandbox; the score is the share of tests that pass.
 
-    The tests are Python (one text or a list of them; MBPP's ``test_list``, HumanEval's ``test`` with its ``entry_point``)
-    or pairs of input and output for a program (``[{"input", "output"}]``, or ``{"inputs", "outputs"}`` as in APPS).
+    The tests are Python (one text or a list of them; MBPP's ``test_list``, HumanEval's ``test`` with its
+    ``entry_point``) or pairs of input and output for a program (``[{"input", "output"}]``, or ``{"inputs",
+    "outputs"}`` as in APPS).
 
     Raises:
         StudioError: this machine cannot confine code; see :mod:`studio.sandbox`.
@@ -275,7 +282,8 @@ def unit_tests(answer: str, row: Row, column: str = "tests", seconds: float = 5,
     texts = [str(text) for text in (tests if isinstance(tests, list) else [tests])]
     entry = expected(row, "entry_point")
     if isinstance(entry, str) and entry.isidentifier():
-        texts = [f"{text}\ncheck({entry})" if "def check(" in text and f"check({entry})" not in text else text for text in texts]
+        call = f"check({entry})"
+        texts = [f"{text}\n{call}" if "def check(" in text and call not in text else text for text in texts]
     made = sandbox.run(code, texts, **limits)
     return RIGHT if made.ok else _wrong(made.reason, made.passed / max(1, made.total))
 
@@ -290,7 +298,7 @@ def _cases(tests: Any) -> list[tuple[str, str]]:
     """(input, output) of every case, if the tests are such."""
     if isinstance(tests, dict) and isinstance(tests.get("inputs"), list) and isinstance(tests.get("outputs"), list):
         return [(_lines(i), _lines(o)) for i, o in zip(tests["inputs"], tests["outputs"], strict=False)]
-    if isinstance(tests, list) and all(isinstance(case, dict) and "input" in case and "output" in case for case in tests):
+    if isinstance(tests, list) and all(isinstance(case, dict) and {"input", "output"} <= set(case) for case in tests):
         return [(_lines(case["input"]), _lines(case["output"])) for case in tests]
     return []
 

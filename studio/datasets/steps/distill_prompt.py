@@ -1,7 +1,8 @@
-"""Prompt distillation: answers made with a long system prompt, saved without it, so that a tuned model follows it unasked.
+"""Prompt distillation: answers made with a long system prompt, saved without it, so that a tuned model follows it
+unasked.
 
-Context distillation of https://arxiv.org/abs/2112.00861 (section 2.4) and https://arxiv.org/abs/2209.15189. The report ``prompt_check`` tells
-afterwards whether the tuned model does.
+Context distillation of https://arxiv.org/abs/2112.00861 (section 2.4) and https://arxiv.org/abs/2209.15189. The report
+``prompt_check`` tells afterwards whether the tuned model does.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 class PromptFields(StepRecipe):
     """A system prompt and the rules in it that can be checked one by one."""
 
-    system_prompt: str = field("", "System prompt", "What the model is told before every question, as long as you like.",
+    system_prompt: str = field("", "System prompt", "What the model is told before every question, however long.",
                                widget="text", max_length=200_000)
-    rules: list[str] = field([], "Rules", "What an answer that follows the prompt does, one rule a line: 'starts with: Of "
-                             "course!', 'ends with: ?', 'contains: …', 'never: …', 'at most: 40 words', 'pattern: …', "
-                             "'language: de', 'json'. Any other sentence is put to the judge.", widget="lines", max_length=50)
-    judge: str = field("", "Judge", "The model that decides on rules which cannot be counted. Left empty, the model that "
-                       "answers judges itself.", widget="model", max_length=1000)
+    rules: list[str] = field([], "Rules", "What an answer that follows the prompt does, one rule a line: 'starts "
+                                          "with: Of course!', 'ends with: ?', 'contains: …', 'never: …', 'at most: 40 "
+                                          "words', 'pattern: …', 'language: de', 'json'. Any other sentence is put to "
+                                          "the judge.", widget="lines", max_length=50)
+    judge: str = field("", "Judge", "The model that decides on rules which cannot be counted. Left empty, the model "
+                                    "that answers judges itself.", widget="model", max_length=1000)
     judge_model: str = field("", "Judge at the address", "Which of that server's models judges.", max_length=300,
                              group="advanced")
 
@@ -41,7 +43,8 @@ def refuse(recipe: Any) -> None:
         StudioError: naming the field.
     """
     if not recipe.system_prompt.strip():
-        raise StudioError("There is no system prompt.", "Write what the model is told before every question.", "system_prompt")
+        raise StudioError("There is no system prompt.", "Write what the model is told before every "
+                                                        "question.", "system_prompt")
     rules.parse(recipe.rules)
     if recipe.judge:
         llm.check(recipe, recipe.judge, "judge")
@@ -51,14 +54,16 @@ class DistillPromptRecipe(PromptFields, llm.ModelFields):
     method = "distill_prompt"
     near_duplicates: ClassVar[float] = 0.0
 
-    tries: int = field(2, "Tries", "An answer that breaks a rule is asked for again, up to so many answers in all.", ge=1, le=16)
-    keep_system: bool = field(False, "Keep rows' own system prompts", "Off: rows are saved without any system prompt. On: one "
-                              "that a row had stays; the long prompt never does.", group="advanced")
+    tries: int = field(2, "Tries", "An answer that breaks a rule is asked for again, up to so many answers in "
+                                   "all.", ge=1, le=16)
+    keep_system: bool = field(False, "Keep rows' own system prompts", "Off: rows are saved without any system prompt. "
+                                                                      "On: one that a row had stays; the long prompt "
+                                                                      "never does.", group="advanced")
 
 
 class DistillPrompt(MakeStep):
     title = "Distil a prompt"
-    summary = "Answers questions with a long system prompt and saves them without it: the tuned model follows it unasked."
+    summary = "Answers questions with a system prompt and saves them without it, so that a model follows it unasked."
     paper = "https://arxiv.org/abs/2209.15189"
     Recipe = DistillPromptRecipe
     others = {"generator": "generator", "judge": "judge"}
@@ -124,5 +129,6 @@ def attempt(recipe: DistillPromptRecipe, wanted: list[rules.Rule], row: dict[str
         wrong = next((rule for rule, held in found.items() if held is not True), None)
         if wrong is None:
             return made, bad
-        bad.append(Bad("breaks_rule", wrong, made) if found[wrong] is False else Bad("undecided", str(found[wrong]), made))
+        bad.append(Bad("breaks_rule", wrong, made) if found[wrong] is False
+                   else Bad("undecided", str(found[wrong]), made))
     return None, bad

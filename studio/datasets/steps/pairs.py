@@ -1,4 +1,5 @@
-"""Preference pairs from what people did: answers marked good and bad, answers rewritten in review, votes between two."""
+"""Preference pairs from what people did: answers marked good and bad, answers rewritten in review, votes between
+two."""
 
 from __future__ import annotations
 
@@ -26,19 +27,23 @@ class PairsRecipe(StepRecipe):
     method = "pairs"
 
     pairs_from: Literal["marks", "review", "votes"] = field(
-        "marks", "Made from", "Marks: a good answer against a bad one to the same question. Review: a rewritten answer against "
-        "the one before, and rows marked better against worse. Votes: which of two answers people chose.",
+        "marks", "Made from", "Marks: a good answer against a bad one to the same question. Review: a rewritten "
+                              "answer against the one before, and rows marked better against worse. Votes: which of "
+                              "two answers people chose.",
         choices={"marks": "Good and bad marks", "review": "Edits and review", "votes": "Votes between two answers"})
-    good_answers: str = field("", "Good answers from", "A dataset whose answers stand in where a question has only bad ones.",
+    good_answers: str = field("", "Good answers from", "A dataset whose answers stand in where a question has only "
+                                                       "bad ones.",
                               widget="dataset", max_length=1000, when=_RATED)
     per_prompt: int = field(1, "Pairs a question", "At most so many; no answer is used twice.", ge=1, le=64)
-    log: str = field("", "Edits of", "The dataset whose edits are read; left empty, this dataset's own.", widget="dataset",
+    log: str = field("", "Edits of", "The dataset whose edits are read; left empty, this dataset's "
+                                     "own.", widget="dataset",
                      max_length=1000, group="advanced", when={"pairs_from": ["review"]})
-    until: int = field(0, "Up to", "How many lines of the log of edits count, so that later ones change nothing here; 0 = all "
-                       "there are now.", unit="lines", ge=0, le=1_000_000_000, group="advanced",
+    until: int = field(0, "Up to", "How many lines of the log of edits count, so that later ones change nothing here; "
+                                   "0 = all there are now.", unit="lines", ge=0, le=1_000_000_000, group="advanced",
                        when={"pairs_from": ["review"]})
-    least_votes: int = field(1, "Least votes", "Two answers are a pair from so many votes for the same one more than for the "
-                             "other.", ge=1, le=1000, when={"pairs_from": ["votes"]}, group="advanced")
+    least_votes: int = field(1, "Least votes", "Two answers are a pair from so many votes for the same one more than "
+                                               "for the other.",
+                                               ge=1, le=1000, when={"pairs_from": ["votes"]}, group="advanced")
 
 
 class Pairs(Step):
@@ -48,7 +53,8 @@ class Pairs(Step):
     group, others = "make", {"good_answers": "answers", "log": "edits"}
     texts = {"no_partner": "have no answer to set against", "no_prompt": "ask no question",
              "same_pair": "are both marked good and bad", "spare": "are more than wanted", "unmarked": "have no mark",
-             "not_edited": "were not edited or marked", "question_edited": "had their question edited, not their answer",
+             "not_edited": "were not edited or marked", "question_edited": "had their question edited, not their "
+                                                                           "answer",
              "no_pair": "are no pairs", "undecided": "have as many votes for the one as for the other",
              "reversed": "had the worse answer first: swapped", "paired": "became part of a pair",
              "repeated": "repeat another vote"}
@@ -92,7 +98,8 @@ class _Group:
     bad: list[Item] = plain_field(default_factory=list)
 
 
-def from_marks(recipe: PairsRecipe, marked: Iterator[tuple[Item, bool | None]], out: Writer, ctx: Context) -> dict[str, Any]:
+def from_marks(recipe: PairsRecipe, marked: Iterator[tuple[Item, bool | None]], out: Writer,
+               ctx: Context) -> dict[str, Any]:
     """Pairs of a good and a bad answer to the same question, contexts included."""
     elsewhere = answers_of(recipe.good_answers, ctx) if recipe.good_answers else {}
     groups: dict[bytes, _Group] = {}
@@ -112,7 +119,8 @@ def from_marks(recipe: PairsRecipe, marked: Iterator[tuple[Item, bool | None]], 
         made_here = pair_up(recipe, group, better, out)
         made += made_here
         borrowed += made_here if better and better[0][1] is None else 0
-    return {"questions": len(groups), "pairs": made} | ({"with_answers_from_elsewhere": borrowed} if recipe.good_answers else {})
+    facts = {"questions": len(groups), "pairs": made}
+    return facts | ({"with_answers_from_elsewhere": borrowed} if recipe.good_answers else {})
 
 
 def pair_up(recipe: PairsRecipe, group: _Group, better: list[tuple[str, Item | None]], out: Writer) -> int:
@@ -172,10 +180,12 @@ def log_of(ref: str, until: int) -> edits.Edits:
     """
     kind, _, rest = ref.partition(":")
     if kind != "library":
-        raise StudioError("Only a dataset of the library has edits.", "Bring it in and review some rows first.", "dataset")
+        raise StudioError("Only a dataset of the library has edits.", "Bring it in and review some rows "
+                                                                      "first.", "dataset")
     log = edits.of(rest.partition("#")[0], until)
     if not log.marks:
-        raise StudioError("Nothing was edited or marked in this dataset.", "Rewrite or mark some answers first.", "dataset")
+        raise StudioError("Nothing was edited or marked in this dataset.", "Rewrite or mark some answers "
+                                                                           "first.", "dataset")
     return log
 
 
@@ -231,7 +241,8 @@ def _ref_of(source: Version) -> str:
 def from_votes(recipe: PairsRecipe, source: Version, out: Writer, ctx: Context) -> dict[str, Any]:
     """One pair of every two answers that were voted on: the one with more votes. Ties were left out on the way in."""
     if source.meta["format"] != "preference":
-        raise StudioError("These rows are no votes.", "Choose rows of prompt, answer_a, answer_b and winner, or pairs.", "dataset")
+        raise StudioError("These rows are no votes.", "Choose rows of prompt, answer_a, answer_b and winner, or "
+                                                      "pairs.", "dataset")
     votes: dict[bytes, Counter[bool]] = defaultdict(Counter)
     first: set[bytes] = set()
     began, total = time.monotonic(), 2 * source.count()

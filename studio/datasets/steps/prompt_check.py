@@ -25,12 +25,12 @@ class PromptCheckRecipe(PromptFields, llm.ModelFields):
     method = "prompt_check"
     near_duplicates: ClassVar[float] = 0.0
 
-    compare: str = field("", "Model before", "The model before it was tuned, to compare with. Left empty, only the tuned one is "
-                         "asked.", widget="model", max_length=1000)
-    questions: int = field(50, "Questions", "How many of the dataset are asked: of its test or validation split where it has "
-                           "one.", ge=1, le=10_000)
-    temperature: float = field(0.0, "Temperature", "0 always takes the likeliest words, so the same check gives the same "
-                               "figures.", group="advanced", ge=0, le=2)
+    compare: str = field("", "Model before", "The model before it was tuned, to compare with. Left empty, only the "
+                                             "tuned one is asked.", widget="model", max_length=1000)
+    questions: int = field(50, "Questions", "How many of the dataset are asked: of its test or validation split where "
+                                            "it has one.", ge=1, le=10_000)
+    temperature: float = field(0.0, "Temperature", "0 always takes the likeliest words, so the same check gives the "
+                                                   "same figures.", group="advanced", ge=0, le=2)
 
 
 class PromptCheck(Report):
@@ -50,8 +50,8 @@ class PromptCheck(Report):
 
     @classmethod
     def work(cls, recipe: PromptCheckRecipe, source: Version, ctx: Context) -> dict[str, Any]:
-        """``{split, questions, model, rules: [{rule, judged, unasked, asked, before?}], all: {...}, examples, usage}``;
-        each of ``unasked``, ``asked`` and ``before`` is ``{kept, of, undecided}``.
+        """``{split, questions, model, rules: [{rule, judged, unasked, asked, before?}], all: {...}, examples,
+        usage}``; each of ``unasked``, ``asked`` and ``before`` is ``{kept, of, undecided}``.
         """
         split = next((name for name in ("test", "validation") if name in source.splits), "train")
         wanted = rules.parse(recipe.rules)
@@ -61,7 +61,9 @@ class PromptCheck(Report):
             by = client
             if recipe.judge and any(rule.judged for rule in wanted):
                 by = stack.enter_context(checking.judge_of(recipe, ctx))
-            before = stack.enter_context(llm.open(recipe, ctx, recipe.compare, name="compare")) if recipe.compare else None
+            before = None
+            if recipe.compare:
+                before = stack.enter_context(llm.open(recipe, ctx, recipe.compare, name="compare"))
             journal = stack.enter_context(llm.Journal(ctx.run_dir / "journal.jsonl"))
             run = Generation(recipe, Writer(ctx.run_dir / "asked"), ctx, client, journal)
 
@@ -74,7 +76,8 @@ class PromptCheck(Report):
             usage = run.client.usage.to_dict()
             label = client.label
         if not tally.questions:
-            raise StudioError("Not one question could be asked.", "Choose a dataset with questions, and see the log.", "dataset")
+            raise StudioError("Not one question could be asked.", "Choose a dataset with questions, and see the "
+                                                                  "log.", "dataset")
         return {"split": split, "questions": tally.questions, "failed": tally.failed, "model": label, "usage": usage,
                 **tally.result(), "examples": tally.examples}
 
@@ -134,6 +137,6 @@ class Tally:
             kept, broken = counts[rule, "kept"], counts[rule, "broken"]
             return {"kept": kept, "of": kept + broken, "undecided": counts[rule, "undecided"]}
 
-        return {"rules": [{"rule": rule.text, "judged": rule.judged, **{way: figures(way, rule.text) for way in self.counts}}
-                          for rule in self.wanted],
+        return {"rules": [{"rule": rule.text, "judged": rule.judged}
+                          | {way: figures(way, rule.text) for way in self.counts} for rule in self.wanted],
                 "all": {way: figures(way, "") for way in self.counts}}

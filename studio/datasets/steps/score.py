@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _JUDGE, _REWARD = {"by": ["judge"]}, {"by": ["reward_model"]}
 SAME = 4  # rows with the same mark, and no other, from which the judge is doubted
-TEXT_RUBRIC = ("Is the text well written, coherent and free of faults? Does it hold knowledge or language worth learning from? "
-               "Advertisements, lists of links, fragments and repetition are worth 3 at most.")
+TEXT_RUBRIC = ("Is the text well written, coherent and free of faults? Does it hold knowledge or language worth "
+               "learning from? Advertisements, lists of links, fragments and repetition are worth 3 at most.")
 
 
 class ScoreRecipe(llm.ModelFields):
@@ -29,23 +29,29 @@ class ScoreRecipe(llm.ModelFields):
     near_duplicates: ClassVar[float] = 0.0
 
     by: Literal["judge", "reward_model"] = field(
-        "judge", "Scored by", "A judge reads every row and marks it from 1 to 10, with reasons. A reward model gives a number "
-        "of its own scale, much faster.", choices={"judge": "A judge", "reward_model": "A reward model"})
-    rubric: str = field("", "Rubric", "What makes a good row, in your words. Left empty: correct, complete, to the point, "
-                        "clear.", widget="text", max_length=20_000, when=_JUDGE)
-    reward_model: str = field("", "Reward model", "A model with one number as its answer: made in the Align tab, a folder, or "
-                              "hub:owner/name.", widget="model", max_length=1000, when=_REWARD)
-    max_length: int = field(2048, "Longest row", "Of longer rows the reward model sees the end.", unit="tokens", ge=16, le=131_072,
+        "judge", "Scored by", "A judge reads every row and marks it from 1 to 10, with reasons. A reward model gives "
+                              "a number of its own scale, much faster.",
+                              choices={"judge": "A judge", "reward_model": "A reward model"})
+    rubric: str = field("", "Rubric", "What makes a good row, in your words. Left empty: correct, complete, to the "
+                                      "point, clear.", widget="text", max_length=20_000, when=_JUDGE)
+    reward_model: str = field("", "Reward model", "A model with one number as its answer: made in the Align tab, a "
+                                                  "folder, or hub:owner/name.",
+                                                  widget="model", max_length=1000, when=_REWARD)
+    max_length: int = field(2048, "Longest row", "Of longer rows the reward model sees the end.",
+                                                 unit="tokens", ge=16, le=131_072,
                             group="advanced", when=_REWARD)
-    batch_size: int = field(8, "Batch", "Rows that the reward model reads at once.", unit="rows", ge=1, le=512, group="advanced",
+    batch_size: int = field(8, "Batch", "Rows that the reward model reads at once.",
+                                        unit="rows", ge=1, le=512, group="advanced",
                             when=_REWARD)
-    drop_below: float | None = field(None, "Drop below", "Rows with a lower score are left out; rows without one stay. Empty = "
-                                     "none is left out.", ge=-1e9, le=1e9)
+    drop_below: float | None = field(None, "Drop below", "Rows with a lower score are left out; rows without one "
+                                                         "stay. Empty = none is left out.", ge=-1e9, le=1e9)
     keep_reasons: bool = field(False, "Keep the reasons", "Save what the judge says as the tag 'why'.", when=_JUDGE,
                                group="advanced")
-    temperature: float = field(0.0, "Temperature", "0: the judge says its likeliest mark.", group="advanced", ge=0, le=2)
-    generator: str = field("starter", "Judge", "The model that judges: one of yours, hub:owner/name, or the address of an "
-                           "OpenAI-compatible server like http://host:port/v1.", widget="model", max_length=1000, when=_JUDGE)
+    temperature: float = field(0.0, "Temperature", "0: the judge says its likeliest mark.",
+                                                   group="advanced", ge=0, le=2)
+    generator: str = field("starter", "Judge", "The model that judges: one of yours, hub:owner/name, or the address "
+                                               "of an OpenAI-compatible server like http://host:port/v1.",
+                                               widget="model", max_length=1000, when=_JUDGE)
 
     @property
     def scorer(self) -> str:
@@ -55,14 +61,15 @@ class ScoreRecipe(llm.ModelFields):
 
 class Score(MakeStep):
     title = "Score"
-    summary = "Gives every row a score for quality, by a judge with a rubric or by a reward model; can drop the low ones."
+    summary = "Gives every row a score, by a judge with a rubric or by a reward model; can drop the low ones."
     paper = "https://arxiv.org/abs/2306.05685"
     Recipe = ScoreRecipe
     group = "clean"
     others = {"scorer": "scorer"}
     texts = {"low_score": "have a low score"}
     # Why a row has no score; these rows stay, with the tag 'unscored'.
-    unscored: ClassVar[dict[str, str]] = {"not_in_form": "the judge did not answer in form", "failed": "the judge gave no answer"}
+    unscored: ClassVar[dict[str, str]] = {"not_in_form": "the judge did not answer in form",
+                                                         "failed": "the judge gave no answer"}
 
     @classmethod
     def check(cls, recipe: ScoreRecipe) -> None:
@@ -106,12 +113,13 @@ def judged(recipe: ScoreRecipe, source: Version, out: Writer, ctx: Context) -> d
 
         def settle(job: Job, value: Any) -> None:
             if isinstance(value, list):
-                tally.take(job.data, None, value[0].reason if value[0].reason in Score.unscored else "failed", value[0].detail)
+                (bad,) = value
+                tally.take(job.data, None, bad.reason if bad.reason in Score.unscored else "failed", bad.detail)
             else:
                 tally.take(job.data, value[0], "", value[1] if recipe.keep_reasons else "")
 
-        run.work((Job(f"{number}-{item.id}", item) for number, item in enumerate(source.items())), make, total=source.count(),
-                 settle=settle)
+        jobs = (Job(f"{number}-{item.id}", item) for number, item in enumerate(source.items()))
+        run.work(jobs, make, total=source.count(), settle=settle)
         if tally.count == 0 and tally.without:
             why = ", ".join(f"{n:,} because {Score.unscored[code]}" for code, n in tally.without.most_common())
             ctx.warning("nothing_scored", f"Not one of {source.count():,} rows got a score: {why}.",
@@ -173,10 +181,13 @@ class Tally:
             self.out.keep(made)
 
     def facts(self) -> dict[str, Any]:
-        figures = {"mean": round(self.total / self.count, 4), "lowest": round(self.low, 4), "highest": round(self.high, 4)} \
-            if self.count else {}
-        bins = {"histogram": {str(key): n for key, n in sorted(self.histogram.items())}} if len(self.histogram) <= 40 else {}
-        return {"scored": self.count, **figures, **bins,
+        figures: dict[str, Any] = {}
+        if self.count:
+            figures = {"mean": round(self.total / self.count, 4), "lowest": round(self.low, 4),
+                       "highest": round(self.high, 4)}
+        if 0 < len(self.histogram) <= 40:
+            figures["histogram"] = {str(key): n for key, n in sorted(self.histogram.items())}
+        return {"scored": self.count, **figures,
                 **({"unscored": [{"code": code, "message": Score.unscored.get(code, code), "count": n}
                                  for code, n in self.without.most_common()]} if self.without else {})}
 

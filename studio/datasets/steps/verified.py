@@ -1,7 +1,8 @@
-"""Verified answers: several answers to every question, each checked; the right ones become rows, right against wrong pairs.
+"""Verified answers: several answers to every question, each checked; the right ones become rows, right against wrong
+pairs.
 
-Rejection sampling as in RFT (https://arxiv.org/abs/2308.01825) and STaR (https://arxiv.org/abs/2203.14465). It is on-policy when the
-model that answers is the one that is trained next.
+Rejection sampling as in RFT (https://arxiv.org/abs/2308.01825) and STaR (https://arxiv.org/abs/2203.14465). It is
+on-policy when the model that answers is the one that is trained next.
 """
 
 from __future__ import annotations
@@ -26,28 +27,35 @@ class VerifiedRecipe(CheckFields, llm.ModelFields):
     method = "verified"
     near_duplicates: ClassVar[float] = 0.0  # answers to one question may be alike
 
-    n: int = field(4, "Answers a question", "More find a right answer to more questions, and cost as much more.", ge=1, le=64)
+    n: int = field(4, "Answers a question", "More find a right answer to more questions, and cost as much "
+                                            "more.", ge=1, le=64)
     output: Literal["sft", "pairs", "both"] = field(
         "sft", "Makes", "Right answers to imitate, pairs of a right and a wrong one to prefer, or a dataset of each.",
         choices={"sft": "Right answers", "pairs": "Preference pairs", "both": "A dataset of each"})
-    per_prompt: int = field(1, "Rows a question", "At most so many different right answers, or pairs, of one question.", ge=1,
+    per_prompt: int = field(1, "Rows a question", "At most so many different right answers, or pairs, of one "
+                                                  "question.", ge=1,
                             le=64)
     choose: Literal["first", "shortest", "score", "length"] = field(
-        "first", "Which", "Which of several right answers is taken, and which wrong one it is set against. Of like length: so "
-        "that a pair does not teach length.", group="advanced",
-        choices={"first": "The first", "shortest": "The shortest right one", "score": "The best against the worst by score",
+        "first", "Which", "Which of several right answers is taken, and which wrong one it is set against. Of like "
+                          "length: so that a pair does not teach length.", group="advanced",
+        choices={"first": "The first", "shortest": "The shortest right one", "score": "The best against the worst by "
+                                                                                      "score",
                  "length": "Those of like length"})
     least_pass: float = field(0.0, "Least pass rate", "Questions that are answered right more seldom are left out.",
                               group="advanced", ge=0, le=1)
-    most_pass: float = field(1.0, "Greatest pass rate", "Questions that are answered right more often are left out: there is "
-                             "little to learn from them.", group="advanced", ge=0, le=1)
-    own_answer: bool = field(False, "Fall back to the row's answer", "Where every answer is wrong, the answer that the row has "
-                             "is taken as the right one.", group="advanced")
-    system_prompt: str = field("", "System prompt", "Stands before every question while asking, e.g. 'Think step by step. End "
-                               "with #### and the number.'", widget="text", max_length=50_000)
-    keep_system: bool = field(True, "Keep the system prompt", "Save it with the rows. Without it, the model learns to do the "
-                              "same unasked.", group="advanced")
-    keep_reasoning: bool = field(True, "Keep reasoning", "Save what a model thinks before it answers.", group="advanced")
+    most_pass: float = field(1.0, "Greatest pass rate", "Questions that are answered right more often are left out: "
+                                                        "there is little to learn from them.",
+                                                        group="advanced", ge=0, le=1)
+    own_answer: bool = field(False, "Fall back to the row's answer", "Where every answer is wrong, the answer that "
+                                                                     "the row has is taken as the right "
+                                                                     "one.", group="advanced")
+    system_prompt: str = field("", "System prompt", "Stands before every question while asking, e.g. 'Think step by "
+                                                    "step. End with #### and the number.'",
+                                                    widget="text", max_length=50_000)
+    keep_system: bool = field(True, "Keep the system prompt", "Save it with the rows. Without it, the model learns to "
+                                                              "do the same unasked.", group="advanced")
+    keep_reasoning: bool = field(True, "Keep reasoning", "Save what a model thinks before it "
+                                                         "answers.", group="advanced")
 
 
 @dataclass
@@ -68,7 +76,8 @@ class Verified(MakeStep):
     Recipe = VerifiedRecipe
     others = {"generator": "generator", "judge": "judge", "references": "references"}
     texts = TEXTS | {
-        "wrong": "are wrong", "unsolved": "are wrong, as all answers to their question", "undecided": "could not be judged",
+        "wrong": "are wrong", "unsolved": "are wrong, as all answers to their question", "undecided": "could not be "
+                                                                                                      "judged",
         "no_prompt": "ask no question", "no_reference": "have no reference", "spare": "are right but more than wanted",
         "repeated": "repeat another answer to the same question", "too_easy": "belong to a question that is too easy",
         "too_hard": "belong to a question that is too hard", "verified": "have a verified answer"}
@@ -83,7 +92,8 @@ class Verified(MakeStep):
         assert source is not None
         check = Checking(recipe)
         if recipe.n > 1 and recipe.temperature == 0:
-            ctx.warning("same_answers", "At temperature 0 all answers to a question are the same.", "Raise it, e.g. to 0.8.")
+            ctx.warning("same_answers", "At temperature 0 all answers to a question are the same.", "Raise it, e.g. "
+                                                                                                    "to 0.8.")
         with ExitStack() as stack:
             client = stack.enter_context(llm.open(recipe, ctx))
             judge = stack.enter_context(checking.judge_of(recipe, ctx)) if check.judges and recipe.judge else client
@@ -101,7 +111,8 @@ class Verified(MakeStep):
             if pairs is not None and pairs.rows["train"]:
                 made = pairs.close(entry_of(recipe), source, inputs=inputs_of(cls, recipe), facts=facts)
                 parents = [(recipe.dataset, "dataset")] if recipe.dataset else []
-                ctx.artifact("dataset", made.path, f"{recipe.name or name_of(recipe)} · pairs", facts_of(made), parents)
+                name = f"{recipe.name or name_of(recipe)} · pairs"
+                ctx.artifact("dataset", made.path, name, facts_of(made), parents)
         return facts
 
 
@@ -233,8 +244,9 @@ class Tally:
 
     def facts(self) -> dict[str, Any]:
         decided = self.answers - self.undecided
-        return {"questions": self.questions, "answers": self.answers, "accepted": self.accepted, "undecided": self.undecided,
-                "accept_rate": round(self.accepted / decided, 4) if decided else None, "solved": self.solved,
+        return {"questions": self.questions, "answers": self.answers, "accepted": self.accepted,
+                "undecided": self.undecided, "solved": self.solved,
+                "accept_rate": round(self.accepted / decided, 4) if decided else None,
                 **({"pairs": self.pairs_made} if self.pairs is not None else {})}
 
 
