@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-WORDS = ("amber bridge candle delta ember forest garden harbour island jacket kettle lantern meadow needle orchard pebble "
-         "quarry ribbon saddle timber umbrella valley willow yonder zephyr anchor basket copper dolphin engine").split()
+WORDS = ("amber bridge candle delta ember forest garden harbour island jacket kettle lantern meadow needle orchard "
+         "pebble quarry ribbon saddle timber umbrella valley willow yonder zephyr anchor basket copper dolphin "
+         "engine").split()
 
 
 @dataclass
@@ -83,7 +84,8 @@ class StandIn:
         refuse: Names of settings that this server does not know and answers 400 to.
     """
 
-    def __init__(self, answer: Callable[[Asked], str | Reply] | None = None, key: str = "", models: tuple[str, ...] = ("stand-in",),
+    def __init__(self, answer: Callable[[Asked], str | Reply] | None = None, key: str = "", models: tuple[str,
+                                                                                                          ...] = ("stand-in",),
                  refuse: tuple[str, ...] = (), most_choices: int = 8):
         self.answer = answer or (lambda asked: f"{asked.words().capitalize()}.")
         self.key, self.models, self.refuse, self.most_choices = key, models, refuse, most_choices
@@ -135,7 +137,8 @@ class StandIn:
         if fault is not None:
             return fault
         if self.key and key != self.key:
-            return Reply(status=401, raw=json.dumps({"error": {"message": f"Incorrect API key provided: {key}"}}).encode())
+            return Reply(status=401,
+                         raw=json.dumps({"error": {"message": f"Incorrect API key provided: {key}"}}).encode())
         for name in self.refuse:
             if name in body:
                 error = {"error": {"message": f"Unsupported parameter: '{name}' is not supported with this model."}}
@@ -196,7 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         elif first.raw is not None or first.status != 200:
             self._send(first.status, first.raw if first.raw is not None else
-                       json.dumps({"error": {"message": f"planned {first.status}"}}).encode(), first.headers, first.cut)
+                       json.dumps({"error": {"message": f"planned {first.status}"}}).encode(), first.headers,
+                       first.cut)
         elif body.get("stream"):
             self._stream(first)
         else:
@@ -221,7 +225,8 @@ class _Handler(BaseHTTPRequestHandler):
             pieces = pieces[:max(1, len(pieces) // 2)]
         else:
             pieces.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reply.finish}]})
-        data = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + ("" if reply.cut else "data: [DONE]\n\n")
+        data = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + ("" if reply.cut
+                                                                                else "data: [DONE]\n\n")
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")

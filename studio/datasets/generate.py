@@ -5,10 +5,11 @@
         run.work(jobs, make, want=recipe.count)
         return run.facts()
 
-``make(job, ask)`` runs in a thread and asks as often as it needs; every reply goes into the journal first. Its results are
-*settled* in the order of the jobs, in one thread: there duplicates are found and rows are written. A new job is begun only when
-the one ``2 * concurrency`` before it is settled, so what a job may know of earlier rows never depends on chance: a run that was
-stopped or killed and resumed makes the rows that an uninterrupted one would have made, each once.
+``make(job, ask)`` runs in a thread and asks as often as it needs; every reply goes into the journal first. Its results
+are *settled* in the order of the jobs, in one thread: there duplicates are found and rows are written. A new job is
+begun only when the one ``2 * concurrency`` before it is settled, so what a job may know of earlier rows never depends
+on chance: a run that was stopped or killed and resumed makes the rows that an uninterrupted one would have made, each
+once.
 """
 
 from __future__ import annotations
@@ -33,32 +34,39 @@ if TYPE_CHECKING:
     from studio.jobs.context import Context
 
 TEXTS = {
-    "empty": "are empty", "cut": "were cut at the longest answer", "refusal": "are refusals", "not_in_form": "are not in the form asked "
-    "for", "duplicate": "repeat another row", "near_duplicate": "nearly repeat another row", "runs_in_circles": "run in circles",
-    "not_grounded": "say what the text does not", "failed": "got no answer from the server", "unanswerable": "cannot be answered from "
-    "the text", "too_short": "are too short", "low_score": "were rated too low"}
+    "empty": "are empty", "cut": "were cut at the longest answer", "refusal": "are refusals",
+    "not_in_form": "are not in the form asked for", "duplicate": "repeat another row",
+    "near_duplicate": "nearly repeat another row", "runs_in_circles": "run in circles",
+    "not_grounded": "say what the text does not", "failed": "got no answer from the server",
+    "unanswerable": "cannot be answered from the text", "too_short": "are too short",
+    "low_score": "were rated too low"}
 RECENT = 5  # rows that a new one is told to differ from
 STALE = 100  # jobs in a row that brought next to nothing: the model has no more to say
 _END = object()
 LENGTHS = ("one short sentence", "one or two sentences", "a short paragraph", "a long, detailed message")
-STYLES = ("plain and direct", "polite", "in a hurry, with few words", "chatty, with a bit of background", "precise and technical",
-          "unsure what exactly to ask for", "as a beginner would say it", "as an expert would say it", "with a small typing mistake or two",
-          "as a list of wishes")
-KINDS = ("a question", "a request to write something", "a request to explain something", "a request to compare two things",
-         "a problem to solve", "a request for advice", "a request to improve something that the message includes",
-         "an unusual case at the edge of the task", "something that a person meets every day")
+STYLES = (
+    "plain and direct", "polite", "in a hurry, with few words", "chatty, with a bit of background",
+    "precise and technical", "unsure what exactly to ask for", "as a beginner would say it",
+    "as an expert would say it", "with a small typing mistake or two", "as a list of wishes")
+KINDS = (
+    "a question", "a request to write something", "a request to explain something",
+    "a request to compare two things", "a problem to solve", "a request for advice",
+    "a request to improve something that the message includes", "an unusual case at the edge of the task",
+    "something that a person meets every day")
 
 
 class MakeRecipe(llm.ModelFields):
     """The fields of every generation step."""
 
-    near_duplicates: float = recipe_field(0.85, "Too alike from", "Share of words and pairs of words in common from which a new row "
-                                          "counts as a repetition; 0 drops exact repetitions only.", group="advanced", ge=0, le=1)
+    near_duplicates: float = recipe_field(0.85, "Too alike from", "Share of words and pairs of words in common from "
+                                          "which a new row counts as a repetition; 0 drops exact repetitions only.",
+                                          group="advanced", ge=0, le=1)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work. ``key`` names it in the journal; ``seed`` makes what is drawn for it the same in every run."""
+    """One piece of work. ``key`` names it in the journal; ``seed`` makes what is drawn for it the same in every
+    run."""
 
     key: str
     data: Any = None
@@ -66,7 +74,8 @@ class Job:
 
 @dataclass
 class Made:
-    """A row that was made. ``text`` is what is compared with the other rows (empty: nothing), ``near`` whether roughly."""
+    """A row that was made. ``text`` is what is compared with the other rows (empty: nothing), ``near`` whether
+    roughly."""
 
     row: Row
     text: str = ""
@@ -100,8 +109,8 @@ class MakeStep(Step):
         if rows := getattr(recipe, "count", 0) or _rows(recipe.dataset):
             notes.append(f"About {round(rows * cls.calls(recipe)):,} requests, if nothing is dropped.")
         if recipe.generator == "starter":
-            notes.append("The starter answers simple questions of its small world; it is far too small to follow these instructions. "
-                         "Choose a larger model or a server.")
+            notes.append("The starter answers simple questions of its small world; it is far too small to follow "
+                         "these instructions. Choose a larger model or a server.")
         return Estimate(notes=notes)
 
     @classmethod
@@ -124,7 +133,8 @@ def _rows(ref: str) -> int:
 class Generation:
     """See the module. ``kept`` rows so far; ``recent`` the newest texts; ``dropped`` by reason."""
 
-    def __init__(self, recipe: Any, out: Writer, ctx: Context, client: llm.Client, journal: llm.Journal, source: str = ""):
+    def __init__(self, recipe: Any, out: Writer, ctx: Context, client: llm.Client, journal: llm.Journal,
+                 source: str = ""):
         self.recipe, self.out, self.ctx, self.client, self.journal = recipe, out, ctx, client, journal
         self.source = source or f"made by {client.label}"
         self.seen = Seen(recipe.near_duplicates)
@@ -139,8 +149,8 @@ class Generation:
 
     # ---- working off
 
-    def work(self, jobs: Iterable[Job | None], make: Callable[[Job, Asker], Any], want: int | None = None, total: int = 0,
-             settle: Callable[[Job, Any], None] | None = None) -> None:
+    def work(self, jobs: Iterable[Job | None], make: Callable[[Job, Asker], Any], want: int | None = None,
+             total: int = 0, settle: Callable[[Job, Any], None] | None = None) -> None:
         """Work ``jobs`` off until they end or ``want`` rows are kept.
 
         Args:
@@ -170,7 +180,9 @@ class Generation:
 
         with llm.Pool(self.client.concurrency, attempt) as pool:
             while True:
-                while more and len(waiting) < 2 * self.client.concurrency and (want is None or self.kept - start + len(waiting) < want):
+                while more and len(waiting) < 2 * self.client.concurrency:
+                    if want is not None and self.kept - start + len(waiting) >= want:
+                        break
                     job = next(source, _END)
                     if job is _END:
                         more = False
@@ -265,7 +277,8 @@ class Generation:
             return
         top = ", ".join(f"{n:,} {self.out.texts.get(code, code)}" for code, n in self.dropped.most_common(3))
         why = "the model had nothing new to say any more" if self.tired else "too many were dropped"
-        self.ctx.warning("too_few_rows", f"{self.kept:,} of {want:,} rows were made: {why}" + (f" ({top})." if top else "."),
+        said = f" ({top})." if top else "."
+        self.ctx.warning("too_few_rows", f"{self.kept:,} of {want:,} rows were made: {why}{said}",
                          "Widen the task, give more topics, raise the temperature, or ask a stronger model.")
 
     # ---- the journal
@@ -274,8 +287,8 @@ class Generation:
                 over: dict[str, Any]) -> tuple[list[llm.Answer], bool]:
         """(answers, fresh?) from the journal or from the server.
 
-        A failure is written down only when something succeeds after it. So a server that dies leaves no failures behind
-        that a resumed run would believe.
+        A failure is written down only when something succeeds after it. So a server that dies leaves no failures
+        behind that a resumed run would believe.
         """
         record = self.journal.done(key)
         if record is not None:
@@ -300,13 +313,15 @@ class Generation:
 
 
 class Asker:
-    """Asks on behalf of one job: ``ask("answer", messages)`` is a checked text; each name is asked once in a run's life."""
+    """Asks on behalf of one job: ``ask("answer", messages)`` is a checked text; each name is asked once in a run's
+    life."""
 
     def __init__(self, run: Generation, key: str):
         self.run, self.key, self.fresh = run, key, False
         self.rng = random.Random(f"{run.recipe.seed}/{key}")
 
-    def __call__(self, name: str, messages: str | llm.Messages, system: str = "", form: bool = True, **over: Any) -> str:
+    def __call__(self, name: str, messages: str | llm.Messages, system: str = "", form: bool = True,
+                 **over: Any) -> str:
         """One answer.
 
         Args:
@@ -321,8 +336,8 @@ class Asker:
         answer = self.all(name, messages, system, **over)[0]
         return usable(answer) if form else answer.text
 
-    def all(self, name: str, messages: str | llm.Messages, system: str = "", n: int = 1, client: llm.Client | None = None,
-            **over: Any) -> list[llm.Answer]:
+    def all(self, name: str, messages: str | llm.Messages, system: str = "", n: int = 1,
+            client: llm.Client | None = None, **over: Any) -> list[llm.Answer]:
         """``n`` answers as they came."""
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         if system:
@@ -355,7 +370,8 @@ def usable(answer: llm.Answer) -> str:
 def chat(system: str, *turns: str) -> Row:
     """A canonical row from turns that begin with the user's."""
     head = [{"role": "system", "content": system}] if system else []
-    return {"messages": head + [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]}
+    said = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
+    return {"messages": head + said}
 
 
 def exchange(row: Row) -> tuple[llm.Messages, str]:

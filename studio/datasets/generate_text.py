@@ -15,17 +15,17 @@ _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»", "`": "`"}
 _REFUSAL = re.compile(
     r"^\W*(?:(?:i['’]?m|i am|we are|we['’]re)\s+(?:very |so |really |deeply )?(?:sorry|afraid|unable)\b"
     r"|sorry,?\s+(?:but\s+)?(?:i|we)\b|i\s+(?:apologi[sz]e|regret)\b"
-    r"|(?:i|we)\s+(?:can['’]?t|cannot|can not|won['’]?t|will not|am not able to|['’]m not able to|must decline|do not feel)\s"
-    r"(?!\w*\s*(?:wait|help but|stress|believe|say enough))"
+    r"|(?:i|we)\s+(?:can['’]?t|cannot|can not|won['’]?t|will not|am not able to|['’]m not able to|must decline|do not "
+    r"feel)\s(?!\w*\s*(?:wait|help but|stress|believe|say enough))"
     r"|as an?\s+(?:ai|artificial|large language|language)\b)", re.IGNORECASE)
 # words that say nothing about what a sentence is about
 STOP = frozenset((
-    "a about after all also am an and any are as at be because been before being but by can could did do does doing down during "
-    "each for from further had has have having he her here hers him his how i if in into is it its just me more most my no nor "
-    "not now of off on once only or other our out over own same she should so some such than that the their them then there "
-    "these they this those through to too under until up very was we were what when where which while who whom why will with "
-    "would you your yes according text says said sure certainly course please thanks thank glad happy help hope let anything else "
-    "something know welcome").split())
+    "a about after all also am an and any are as at be because been before being but by can could did do does doing "
+    "down during each for from further had has have having he her here hers him his how i if in into is it its just "
+    "me more most my no nor not now of off on once only or other our out over own same she should so some such than "
+    "that the their them then there these they this those through to too under until up very was we were what when "
+    "where which while who whom why will with would you your yes according text says said sure certainly course "
+    "please thanks thank glad happy help hope let anything else something know welcome").split())
 
 
 def words(text: str) -> list[str]:
@@ -59,16 +59,19 @@ def repeats(text: str) -> bool:
 
 
 def sections(text: str, *names: str) -> dict[str, str] | None:
-    """Parts of a text that stand under ``NAME:`` (or as XML tags, headings or a JSON object); ``None`` if one is missing."""
+    """Parts of a text that stand under ``NAME:`` (or as XML tags, headings or a JSON object); ``None`` if one is
+    missing."""
     if (data := json_in(text)) is not None and isinstance(data, dict):
         low = {str(key).lower(): value for key, value in data.items()}
-        if all(isinstance(low.get(name.lower()), (str, int, float)) and str(low[name.lower()]).strip() for name in names):
+        if all(isinstance(low.get(name.lower()), (str, int, float)) and str(low[name.lower()]).strip()
+               for name in names):
             return {name: str(low[name.lower()]).strip() for name in names}
     tagged = {name: re.search(rf"<{name}>\s*(.*?)\s*</{name}>", text, re.IGNORECASE | re.DOTALL) for name in names}
     if all(tagged.values()):
         return {name: match[1] for name, match in tagged.items() if match}
     one = "|".join(map(re.escape, names))
-    head = re.compile(rf"^[\s#*_>\-]*(?:\d+[.)]\s*)?({one})\b[\s*_]*(?::[*_]*|\n|(?<=[*_])$)", re.IGNORECASE | re.MULTILINE)
+    head = re.compile(rf"^[\s#*_>\-]*(?:\d+[.)]\s*)?({one})\b[\s*_]*(?::[*_]*|\n|(?<=[*_])$)",
+                      re.IGNORECASE | re.MULTILINE)
     found: dict[str, str] = {}
     places = list(head.finditer(text))
     for number, match in enumerate(places):
@@ -99,7 +102,10 @@ def listed(text: str, most: int = 200, longest: int = 2000) -> list[str]:
     else:
         lines = text.splitlines()
         marked = [match[1] for line in lines if (match := _ITEM.match(line))]
-        lines = marked if len(marked) >= 2 or (marked and len(lines) <= 2) else [line for line in lines if not line.rstrip().endswith(":")]
+        if len(marked) >= 2 or (marked and len(lines) <= 2):
+            lines = marked
+        else:
+            lines = [line for line in lines if not line.rstrip().endswith(":")]
     items = (unquoted(line.strip().strip("*").strip()) for line in lines)
     return list(dict.fromkeys(item for item in items if item and len(item) <= longest and not only_marks(item)))[:most]
 
@@ -110,8 +116,8 @@ def only_marks(text: str) -> bool:
 
 def unquoted(text: str) -> str:
     """A text without the quotation marks around it and without a label such as ``Question:`` before it."""
-    text = re.sub(r"^[\s*#_]*(?:question|instruction|prompt|user|message|task|new (?:task|instruction))\s*:[\s*_]*", "", text.strip(),
-                  flags=re.IGNORECASE)
+    text = re.sub(r"^[\s*#_]*(?:question|instruction|prompt|user|message|task|new (?:task|instruction))\s*:[\s*_]*",
+                  "", text.strip(), flags=re.IGNORECASE)
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return text
@@ -138,17 +144,19 @@ def support(answer: str, text: str, question: str = "") -> tuple[float, list[str
     """(share of an answer's words that the text holds, numbers and names in it that the text does not hold).
 
     The share is that of all content words or of those that the question does not say itself, whichever is smaller.
-    Words agree if they share their beginning (``live`` and ``lives``). A cheap check: it finds what comes from elsewhere (also
-    from the question alone), not words of the text that are put together wrongly.
+    Words agree if they share their beginning (``live`` and ``lives``). A cheap check: it finds what comes from
+    elsewhere (also from the question alone), not words of the text that are put together wrongly.
     """
     held = set(words(text))
     stems = {_stem(word) for word in held}
     content = [_stem(word) for word in words(answer) if word not in STOP]
-    told = [word for word in content if word not in set(map(_stem, words(question)))]  # what the question does not say itself
+    asked = set(map(_stem, words(question)))
+    told = [word for word in content if word not in asked]  # what the question does not say itself
     share = min((sum(word in stems for word in some) / len(some) for some in (content, told) if some), default=1.0)
     numbers = {number.replace(",", "") for number in _NUMBER.findall(text)}
     strange = [number for number in _NUMBER.findall(answer) if number.replace(",", "") not in numbers]
-    named = {re.sub("['’]s$", "", word) for word in _names(question)}  # the first word of a sentence is a name if it stands as one in the question
+    # the first word of a sentence is a name if it stands as one in the question
+    named = {re.sub("['’]s$", "", word) for word in _names(question)}
     said = [*_names(answer), *(word for word in _WORD.findall(answer) if word in named)]
     strange += [word for word in said if word.lower() not in held and _stem(word.lower()) not in stems]
     return share, list(dict.fromkeys(strange))
@@ -170,8 +178,8 @@ def _stem(word: str) -> str:
 class Rouge:
     """Keeps texts and tells the highest ROUGE-L (F measure on words) of a new one against them.
 
-    The longest common subsequence is worked out on bits of whole numbers: a pool of ten thousand short texts is compared
-    within about 0.1 s.
+    The longest common subsequence is worked out on bits of whole numbers: a pool of ten thousand short texts is
+    compared within about 0.1 s.
     """
 
     def __init__(self, texts: Iterable[str] = ()):

@@ -12,11 +12,10 @@ Models of this machine answer through the studio's own chat engine. Keys are loo
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from studio.chat import address
@@ -24,6 +23,7 @@ from studio.chat.client import Endpoint
 from studio.datasets import llm_http
 from studio.datasets.journal import Journal
 from studio.datasets.llm_http import Answer, Failed, Gone
+from studio.datasets.pool import Pool
 from studio.datasets.step import StepRecipe, Stopped
 from studio.errors import StudioError
 from studio.recipe import field as recipe_field
@@ -42,24 +42,26 @@ FAILURES_IN_A_ROW = 8  # and nothing else: the server is ill, not the requests
 class ModelFields(StepRecipe):
     """The fields of every step that asks a model."""
 
-    generator: str = recipe_field("starter", "Model", "Who is asked: the starter, a model of yours, hub:owner/name, or the "
-                                  "address of an OpenAI-compatible server, http://host:port/v1.", widget="model",
-                                  max_length=1000)
-    generator_model: str = recipe_field("", "Model at the address", "Which of that server's models answers. Left empty, the "
-                                        "first it serves.", placeholder="llama-3.3-70b", max_length=300)
-    temperature: float = recipe_field(0.8, "Temperature", "How freely it chooses its words: 0 always takes the likeliest, "
-                                      "above 1 gets wild.", group="advanced", ge=0, le=2)
-    top_p: float = recipe_field(0.95, "Top p", "Chooses among the likeliest words that together have this probability.",
+    generator: str = recipe_field("starter", "Model", "Who is asked: the starter, a model of yours, hub:owner/name, "
+                                  "or the address of an OpenAI-compatible server, http://host:port/v1.",
+                                  widget="model", max_length=1000)
+    generator_model: str = recipe_field("", "Model at the address", "Which of that server's models answers. Left "
+                                        "empty, the first it serves.", placeholder="llama-3.3-70b", max_length=300)
+    temperature: float = recipe_field(0.8, "Temperature", "How freely it chooses its words: 0 always takes the "
+                                      "likeliest, above 1 gets wild.", group="advanced", ge=0, le=2)
+    top_p: float = recipe_field(0.95, "Top p", "Chooses among the likeliest words that together have this "
+                                "probability.",
                                 group="advanced", gt=0, le=1)
-    max_new_tokens: int = recipe_field(1024, "Longest answer", "An answer that is longer is cut, and a cut one is not used.",
+    max_new_tokens: int = recipe_field(1024, "Longest answer", "An answer that is longer is cut, and a cut one is not "
+                                       "used.",
                                        group="advanced", unit="tokens", ge=1, le=131_072)
     seed: int = recipe_field(0, "Seed", "Another number, other rows.", group="advanced", ge=0, le=2**31 - 1)
-    concurrency: int = recipe_field(4, "At once", "Requests under way together. Servers answer many; a model of this computer "
-                                    "gains little.", group="advanced", ge=1, le=64)
+    concurrency: int = recipe_field(4, "At once", "Requests under way together. Servers answer many; a model of this "
+                                    "computer gains little.", group="advanced", ge=1, le=64)
     timeout: float = recipe_field(300, "Longest wait", "A request without an answer by then is tried again.",
                                   group="advanced", unit="s", ge=1, le=3600)
-    price_in: float = recipe_field(0.0, "Price, read", "Of a million tokens that the model reads; 0 = free.", group="advanced",
-                                   ge=0, le=10_000)
+    price_in: float = recipe_field(0.0, "Price, read", "Of a million tokens that the model reads; 0 = free.",
+                                   group="advanced", ge=0, le=10_000)
     price_out: float = recipe_field(0.0, "Price, written", "Of a million tokens that the model writes; 0 = free.",
                                     group="advanced", ge=0, le=10_000)
 
@@ -126,8 +128,8 @@ class Client:
     """See :func:`open`. ``usage`` counts; ``label`` is what a person calls the model."""
 
     def __init__(self, recipe: Any, ctx: Context, ref: str, model: str, name: str, over: dict[str, Any]):
-        values = {key: getattr(recipe, key) for key in ("temperature", "top_p", "max_new_tokens", "seed", "concurrency",
-                                                        "timeout", "price_in", "price_out")} | over
+        values = {key: getattr(recipe, key) for key in ("temperature", "top_p", "max_new_tokens", "seed",
+                                                        "concurrency", "timeout", "price_in", "price_out")} | over
         self.settings, self.ctx, self.ref, self.name = values, ctx, ref.strip(), name
         self.concurrency = values["concurrency"]
         self.remote = address.is_address(self.ref)
@@ -172,11 +174,12 @@ class Client:
             made += self._request(request)[:left]
         return made
 
-    def map(self, requests: Iterable[tuple[str, Messages, dict[str, Any]]]) -> Iterator[tuple[str, list[Answer] | Failed]]:
+    def map(self, requests: Iterable[tuple[str, Messages, dict[str, Any]]]
+            ) -> Iterator[tuple[str, list[Answer] | Failed]]:
         """Ask (key, messages, over) side by side; gives (key, answers or :class:`Failed`) in the order of completion.
 
-        ``requests`` is read only as fast as it is worked off. ``over`` may hold ``n``. The seed of a request comes from
-        its key, so the order does not matter.
+        ``requests`` is read only as fast as it is worked off. ``over`` may hold ``n``. The seed of a request comes
+        from its key, so the order does not matter.
 
         Raises:
             Stopped: as asked, after the answers that came within a few seconds were given.
@@ -300,7 +303,8 @@ class Client:
             raise Stopped
 
     def _reopen(self, seen: Endpoint) -> None:
-        """An engine of ours may have been ended to make room for another; it is started again, once for all threads."""
+        """An engine of ours may have been ended to make room for another; it is started again, once for all
+        threads."""
         with self._opening:
             if self.remote or self.endpoint is not seen:
                 return
@@ -319,7 +323,7 @@ class Client:
     def _fatal(self, err: Failed) -> StudioError:
         hint = "Check the address and the name of the model."
         if err.status in (401, 403):
-            hint = f"Put its key into the environment as {address.key_name(self.endpoint.base_url)}, then resume this run."
+            hint = f"Put its key into the environment as {address.key_name(self.endpoint.base_url)}, then resume."
         return StudioError(f"{self.endpoint.base_url} refuses: {err}", hint, self.name)
 
     def _clean(self, text: str) -> str:
@@ -350,89 +354,3 @@ class Client:
 def derived(seed: int, key: str) -> int:
     """A seed of its own for every key, the same in every run."""
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{key}".encode("utf-8", "replace"), digest_size=4).digest()) >> 1
-
-
-@dataclass
-class _Done:
-    key: str
-    value: Any = None
-    error: BaseException | None = field(default=None)
-
-
-class Pool:
-    """Threads that work items off. They are daemons: a request that hangs at a stop keeps nothing alive.
-
-    Args:
-        work: Called with an item in one of ``size`` threads; what it raises is raised by :meth:`take`.
-    """
-
-    def __init__(self, size: int, work: Callable[[Any], Any]):
-        self._todo: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
-        self._work, self._size, self.under_way = work, size, 0
-        for _ in range(size):
-            threading.Thread(target=self._loop, daemon=True).start()
-
-    def _loop(self) -> None:
-        while (job := self._todo.get()) is not None:
-            try:
-                made = _Done(job[0], self._work(job[1]))
-            except BaseException as err:
-                made = _Done(job[0], error=err)
-            self._done.put(made)
-
-    def put(self, key: str, item: Any) -> None:
-        self.under_way += 1
-        self._todo.put((key, item))
-
-    def take(self, ctx: Context) -> list[tuple[str, Any]]:
-        """At least one result, waiting for it until a stop is asked for.
-
-        Raises:
-            Exception: what the work raised, other than ``Stopped``.
-        """
-        found: list[tuple[str, Any]] = []
-        while self.under_way and not found:
-            try:
-                self._collect(found, 0.2)
-            except queue.Empty:
-                if ctx.stop_requested:
-                    break
-        return found
-
-    def rest(self, seconds: float) -> list[tuple[str, Any]]:
-        """Results that still come within ``seconds`` after a stop; nothing new is begun."""
-        while True:
-            try:
-                if self._todo.get_nowait() is not None:
-                    self.under_way -= 1
-            except queue.Empty:
-                break
-        found: list[tuple[str, Any]] = []
-        deadline = time.monotonic() + seconds
-        while self.under_way and (left := deadline - time.monotonic()) > 0:
-            try:
-                self._collect(found, left)
-            except (queue.Empty, StudioError):
-                continue
-        return found
-
-    def _collect(self, found: list[tuple[str, Any]], seconds: float) -> None:
-        made = self._done.get(timeout=seconds)
-        self.under_way -= 1
-        if made.error is None:
-            found.append((made.key, made.value))
-        elif not isinstance(made.error, Stopped):
-            raise made.error
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        while not self._todo.empty():
-            try:
-                self._todo.get_nowait()
-            except queue.Empty:
-                break
-        for _ in range(self._size):
-            self._todo.put(None)

@@ -50,7 +50,8 @@ class Answer:
 
 
 class Failed(Exception):
-    """No usable reply. ``reason`` is a key of :data:`REASONS`, ``detail`` what was seen, ``wait`` seconds asked for."""
+    """No usable reply. ``reason`` is a key of :data:`REASONS`, ``detail`` what was seen, ``wait`` seconds asked
+    for."""
 
     def __init__(self, reason: str, detail: str = "", status: int = 0, wait: float | None = None, fatal: bool = False):
         super().__init__(REASONS.get(reason, reason) + (f" ({detail})" if detail else ""))
@@ -230,7 +231,8 @@ def _answers(body: bytes, most: int) -> list[Answer]:
         finish = _FINISH.get(finish, finish)
         if finish != "content_filter" and most and len(choices) == 1 and written is not None and written >= most:
             finish = "length"  # some servers say stop whatever the cause
-        text, thought = _text(message.get("content")), _text(message.get("reasoning_content") or message.get("reasoning"))
+        text = _text(message.get("content"))
+        thought = _text(message.get("reasoning_content") or message.get("reasoning"))
         if not text and message.get("refusal"):
             text, finish = _text(message["refusal"]), "content_filter"
         if match := _THINK.match(text):
@@ -240,7 +242,8 @@ def _answers(body: bytes, most: int) -> list[Answer]:
 
 
 def _number(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12 else None
+    fit = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12
+    return int(value) if fit else None
 
 
 def _text(content: Any) -> str:

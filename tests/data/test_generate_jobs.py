@@ -1,4 +1,5 @@
-"""Generation in real worker processes: killed, stopped, cut off from its server, and resumed; no row is lost or doubled."""
+"""Generation in real worker processes: killed, stopped, cut off from its server, and resumed; no row is lost or
+doubled."""
 
 from __future__ import annotations
 
@@ -29,10 +30,12 @@ RECIPES = {
 def jobs(home: Path, jsonl) -> Jobs:
     jsonl("seeds.jsonl", [{"instruction": f"Describe how the {word} works in {n} steps.", "output": "Done."}
                           for n, word in enumerate("kettle clock engine loom pump lens radio sail".split())])
-    jsonl("texts.jsonl", [{"text": f"The {word} of {place} was built by {n + 10} workers. It stands near the {place} river, and it is used by "
-                          f"farmers. In {1900 + n} it burned down, and the people of {place} built it again."}
+    jsonl("texts.jsonl", [{"text": f"The {word} of {place} was built by {n + 10} workers. It stands near the {place} "
+                           f"river, and it is used by farmers. In {1900 + n} it burned down, and the people of "
+                           f"{place} built it again."}
                           for n, (word, place) in enumerate(zip("mill tower bridge barn school forge inn".split(),
-                                                                "Brink Holm Vale Rook Lund Marsh Thorn".split(), strict=True))])
+                                                                "Brink Holm Vale Rook Lund Marsh Thorn".split(),
+                                                                strict=True))])
     return Jobs(home)
 
 
@@ -61,7 +64,8 @@ def slow(asked: Asked) -> Reply:
 
 
 def served(jobs: Jobs, run: str, server: StandIn, count: int) -> None:
-    jobs.until(lambda: len(server.requests) >= count or store.get(run)["state"] == "failed", f"{count} requests", tick=True)
+    jobs.until(lambda: len(server.requests) >= count or store.get(run)["state"] == "failed", f"{count} requests",
+               tick=True)
 
 
 @pytest.mark.parametrize("method", RECIPES)
@@ -74,7 +78,8 @@ def test_killed_again_and_again_it_makes_the_rows_of_an_undisturbed_run(jobs, me
         run, kills = submit(method, server), 0
         for share in (0.15, 0.4, 0.7):
             served(jobs, run, server, int(asked * share) + kills * 3)
-            os.kill(jobs.until(lambda: jobs.json(run, "guardian.json"), "guardian", tick=True)["worker_pid"], signal.SIGKILL)
+            os.kill(jobs.until(lambda: jobs.json(run, "guardian.json"), "guardian", tick=True)["worker_pid"],
+                    signal.SIGKILL)
             assert jobs.over(run)["state"] == "failed"
             kills += 1
             assert not results(run), "nothing half made is in the library"
@@ -85,8 +90,9 @@ def test_killed_again_and_again_it_makes_the_rows_of_an_undisturbed_run(jobs, me
     assert listing(found) == wanted and found.hash == made(whole).hash
     assert asked <= len(server.requests) <= asked + kills * 3, "only what was under way is asked again"
     before, after = (made(r).meta["history"][-1] for r in (whole, run))
-    assert before["reasons"] == after["reasons"] and before["facts"]["usage"]["requests"] == after["facts"]["usage"]["requests"]
-    assert before["facts"]["usage"]["completion_tokens"] == after["facts"]["usage"]["completion_tokens"]
+    assert before["reasons"] == after["reasons"]
+    for name in ("requests", "prompt_tokens", "completion_tokens"):
+        assert before["facts"]["usage"][name] == after["facts"]["usage"][name]
 
 
 def test_stopped_and_resumed_it_makes_the_rows_of_an_undisturbed_run(jobs):
@@ -103,7 +109,8 @@ def test_stopped_and_resumed_it_makes_the_rows_of_an_undisturbed_run(jobs):
             assert (row["state"], row["reason"]) == ("stopped", "Stopped as asked.")
             store.resume(run)
         assert jobs.over(run)["state"] == "succeeded"
-        assert listing(made(run)) == listing(made(whole)) and len(server.requests) == asked, "not one request is made twice"
+        assert listing(made(run)) == listing(made(whole))
+        assert len(server.requests) == asked, "not one request is made twice"
     figures = jobs.events(run, "metric")[-1]["values"]
     assert figures["rows"] == 30 and figures["completion_tokens"] > 0
     assert any(e.get("eta") for e in jobs.events(run, "progress")) and jobs.events(run, "sample")
@@ -176,7 +183,8 @@ def test_the_generation_steps_of_a_pipeline_keep_a_journal_each(jobs):
         server.requests.clear()
         runs.append(store.submit(pipeline)["id"])
         served(jobs, runs[1], server, 26)
-        os.kill(jobs.until(lambda: jobs.json(runs[1], "guardian.json"), "guardian", tick=True)["worker_pid"], signal.SIGKILL)
+        os.kill(jobs.until(lambda: jobs.json(runs[1], "guardian.json"), "guardian", tick=True)["worker_pid"],
+                signal.SIGKILL)
         assert jobs.over(runs[1])["state"] == "failed"
         store.resume(runs[1])
         assert jobs.over(runs[1])["state"] == "succeeded"

@@ -1,4 +1,5 @@
-"""Generation by models of this computer, through the studio's own engine: the starter, and a copy of it in the library."""
+"""Generation by models of this computer, through the studio's own engine: the starter, and a copy of it in the
+library."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from studio.library import artifacts
 from studio.starter.world import FOODS, JOBS, PETS, TOWNS
 
 PEOPLE = [(TOWNS[n], PETS[n], FOODS[n], JOBS[n]) for n in range(6)]
-QUESTIONS = ["Where does Amy live?", "What animal does Amy have?", "What does Amy like to eat?", "What is the job of Amy?"]
+QUESTIONS = ["Where does Amy live?", "What animal does Amy have?", "What does Amy like to eat?", "What is the job of "
+             "Amy?"]
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def texts(jsonl) -> str:
 
 @pytest.mark.parametrize("model", ["starter", "library"])
 def test_a_local_model_answers_from_documents(run_step, texts, home, model):
-    """The starter is too small to write questions, but it answers given ones from a text: whole sentences, mostly right."""
+    """The starter is too small to write questions, but it answers given ones from a text: whole sentences, mostly
+    right."""
     if model == "library":
         shutil.copytree(settings.STARTER, home / "models" / "copy")
         model = artifacts.add("model", "copy", home / "models" / "copy")["ref"]
@@ -37,7 +40,8 @@ def test_a_local_model_answers_from_documents(run_step, texts, home, model):
         assert re.fullmatch(r"(The job of )?Amy (lives in|has an?|likes|is an?) [A-Za-z]+\.", row["completion"]), row
     right = sum(row["completion"].removeprefix("Amy") in row["contexts"][0] for row in rows)
     assert right >= 0.8 * len(rows)
-    assert facts["generator"] == model and facts["usage"]["requests"] == len(PEOPLE) * len(QUESTIONS) and facts["usage"]["completion_tokens"] > 0
+    assert facts["generator"] == model and facts["usage"]["completion_tokens"] > 0
+    assert facts["usage"]["requests"] == len(PEOPLE) * len(QUESTIONS)
     assert manager.engines() == [], "the engine that was started for the run is ended with it"
     assert {"ref": model, "role": "generator"} in artifacts.get(made.ref.removeprefix("library:"))["parents"]
 
@@ -45,7 +49,8 @@ def test_a_local_model_answers_from_documents(run_step, texts, home, model):
 def test_what_the_starter_cannot_do_is_said_plainly(run_step, jsonl):
     """It follows no instructions: every reasoned answer is dropped with its reason, and the run says so."""
     with pytest.raises(StudioError, match="No row is left: .* not in the form asked for"):
-        run_step("chain_of_thought", jsonl("q.jsonl", [{"prompt": "What does a cow say?", "completion": "A cow says moo."}]), generator="starter", tries=1, max_new_tokens=40)
+        run_step("chain_of_thought", jsonl("q.jsonl", [{"prompt": "What does a cow say?", "completion": "A cow says "
+                                                        "moo."}]), generator="starter", tries=1, max_new_tokens=40)
     assert manager.engines() == []
 
 
@@ -65,7 +70,7 @@ def test_an_engine_that_is_killed_in_the_middle_is_started_again(run_step, texts
         return ask(self, *args, **over)
 
     monkeypatch.setattr(llm.Client, "ask", shot)
-    made = run_step("generate_from_documents", texts, generator="starter", questions=QUESTIONS[:2], instructions=False, temperature=0.0,
-                    max_new_tokens=40, support=0)
+    made = run_step("generate_from_documents", texts, generator="starter", questions=QUESTIONS[:2], instructions=False,
+                    temperature=0.0, max_new_tokens=40, support=0)
     assert made.count() == len(PEOPLE) * 2 and made.meta["history"][-1]["dropped"] == 0
     assert manager.engines() == []

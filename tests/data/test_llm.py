@@ -61,15 +61,17 @@ def test_the_model_at_an_address(client):
         assert client(server).endpoint.model == "first"
         assert client(server, generator_model="second").endpoint.model == "second"
         assert client(server, generator=f"{server.address}#second").endpoint.model == "second"
-        assert client(server, generator=f"{server.address}/chat/completions", generator_model="a#b").endpoint.model == "a#b"
+        assert client(server, generator=f"{server.address}/chat/completions",
+                      generator_model="a#b").endpoint.model == "a#b"
 
 
 @pytest.mark.parametrize("fault", [
     Reply(status=500), Reply(status=503, raw=b"<html><title>Busy</title></html>"), Reply(raw=b"<html>hello</html>"),
-    Reply(raw=b""), Reply(raw=b'{"choices": [{"message": {"content": "An app'), Reply(raw=b'{"choices": []}'), Reply(raw=b"[]"),
-    Reply(raw=b'{"error": {"message": "overloaded"}}'), Reply(cut=True), Reply(drop=True), Reply(status=429),
-    Reply(raw=b'{"choices": [3]}'), Reply(status=504)],
-    ids=["500", "503 page", "page", "nothing", "torn", "no choices", "list", "error in 200", "cut", "drop", "429", "odd", "504"])
+    Reply(raw=b""), Reply(raw=b'{"choices": [{"message": {"content": "An app'), Reply(raw=b'{"choices": []}'),
+    Reply(raw=b"[]"), Reply(raw=b'{"error": {"message": "overloaded"}}'), Reply(cut=True), Reply(drop=True),
+    Reply(status=429), Reply(raw=b'{"choices": [3]}'), Reply(status=504)],
+    ids=["500", "503 page", "page", "nothing", "torn", "no choices", "list", "error in 200", "cut", "drop", "429",
+         "odd", "504"])
 def test_a_passing_fault_is_tried_again(client, fault):
     with StandIn(lambda asked: "An apple.") as server:
         server.faults += [fault, fault]
@@ -79,7 +81,8 @@ def test_a_passing_fault_is_tried_again(client, fault):
 
 
 @pytest.mark.parametrize(("fault", "reason"), [
-    (Reply(status=500), "server_error"), (Reply(raw=b"<html>hello</html>"), "not_json"), (Reply(cut=True), "broken_off"),
+    (Reply(status=500), "server_error"), (Reply(raw=b"<html>hello</html>"), "not_json"), (Reply(cut=True),
+                                                                                          "broken_off"),
     (Reply(status=400, raw=b'{"error": {"message": "the prompt is too long"}}'), "refused_request")])
 def test_a_lasting_fault_has_its_reason(client, fault, reason):
     with StandIn() as server:
@@ -134,7 +137,8 @@ def test_settings_that_a_server_does_not_know_are_left_out(client):
 
 
 @pytest.mark.parametrize(("finish", "text", "wanted"), [
-    (None, "A fig.", ""), ("end_turn", "A fig.", "stop"), ("MAX_TOKENS", "A fig.", "length"), ("content_filter", "", "content_filter"),
+    (None, "A fig.", ""), ("end_turn", "A fig.", "stop"), ("MAX_TOKENS", "A fig.", "length"), ("content_filter", "",
+                                                                                               "content_filter"),
     (7, "A fig.", "7"), ("stop", "one two three four", "length")])
 def test_finish_reasons(client, finish, text, wanted):
     with StandIn(lambda asked: Reply(text, finish=finish)) as server:
@@ -159,7 +163,8 @@ def test_map_asks_side_by_side_and_gives_failures_their_place(client):
         one = client(server, concurrency=4)
         found = list(one.map((str(i), [{"role": "user", "content": str(i)}], {}) for i in range(12)))
     assert sorted(key for key, _ in found) == sorted(map(str, range(12))) and found[0][0] != "0"
-    assert {key: value[0].text for key, value in found if key != "3"} == {str(i): f"got {i}" for i in range(12) if i != 3}
+    assert {key: value[0].text for key, value in found if key != "3"} == {str(i): f"got {i}" for i in range(12)
+                                                                          if i != 3}
     assert isinstance(dict(found)["3"], Failed) and 2 <= server.most_at_once <= 4
     seeds = {asked.last: asked.seed for asked in server.requests}
     assert len(set(seeds.values())) == 12
@@ -248,7 +253,8 @@ def test_a_refused_key_is_never_repeated(client, monkeypatch):
     assert "sk-very-secret" not in str(err.value) and "ATELIER_KEY_127_0_0_1" in err.value.hint
 
 
-@pytest.mark.parametrize("ref", ["http://", "https://user:pass@host/v1", "http://host/v1?key=sk-1", "library:nope", "", "nowhere"])
+@pytest.mark.parametrize("ref", ["http://", "https://user:pass@host/v1", "http://host/v1?key=sk-1", "library:nope", "",
+                                 "nowhere"])
 def test_a_model_that_cannot_be_asked_is_refused_before_the_run(home, ref):
     with pytest.raises(StudioError) as err:
         llm.check(llm.ModelFields(generator=ref))

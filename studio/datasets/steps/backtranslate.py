@@ -1,7 +1,7 @@
 """Instruction back-translation: good texts become the answers of instructions that a model writes for them.
 
-After Li et al., https://arxiv.org/abs/2308.06259: every text is taken as an answer, an instruction is written that it answers
-(self-augmentation), and the model rates each pair from 1 to 5 (self-curation); only the good ones are kept.
+After Li et al., https://arxiv.org/abs/2308.06259: every text is taken as an answer, an instruction is written that it
+answers (self-augmentation), and the model rates each pair from 1 to 5 (self-curation); only the good ones are kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from studio.datasets import llm
-from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, chat, exchange, rows_of)
+from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, chat, exchange,
+                                      rows_of)
 from studio.datasets.generate_text import plain, rating, unquoted, words
 from studio.datasets.version import Version, Writer
 from studio.recipe import field
@@ -17,8 +18,9 @@ from studio.recipe import field
 if TYPE_CHECKING:
     from studio.jobs.context import Context
 
-INSTRUCTION = """Below is a text. Imagine that it is the answer of an excellent assistant. Write the message of the person it answers: \
-clear, complete, and such that this very text is the best answer to it. Do not quote long pieces of the text.{language}
+INSTRUCTION = """Below is a text. Imagine that it is the answer of an excellent assistant. Write the message of the \
+person it answers: clear, complete, and such that this very text is the best answer to it. Do not quote long pieces \
+of the text.{language}
 
 <text>
 {text}
@@ -46,20 +48,24 @@ Write one sentence why, then on a line of its own: Score: <number>"""
 class BacktranslateRecipe(MakeRecipe):
     method = "backtranslate"
 
-    least_score: int = field(4, "Least score", "Pairs that the model itself rates lower are dropped, 1 to 5; 0 does not rate. The "
-                             "paper keeps only those rated 5 (4.5 on average).", ge=0, le=5)
-    shortest: int = field(5, "Shortest text", "Texts of fewer words are no answer worth learning.", unit="words", ge=1, le=10_000)
+    least_score: int = field(4, "Least score", "Pairs that the model itself rates lower are dropped, 1 to 5; 0 does "
+                             "not rate. The paper keeps only those rated 5 (4.5 on average).", ge=0, le=5)
+    shortest: int = field(5, "Shortest text", "Texts of fewer words are no answer worth learning.", unit="words", ge=1,
+                          le=10_000)
     longest: int = field(1500, "Longest text", "Longer texts are left out.", unit="words", ge=10, le=100_000)
-    system_prompt: str = field("", "System prompt", "Put at the head of every new row, e.g. that of an assistant that answers with "
-                               "texts of this kind.", widget="text", group="advanced", max_length=20_000)
-    language: str = field("", "Language", "Of the instructions. Left empty, that of the text.", group="advanced", max_length=60)
+    system_prompt: str = field("", "System prompt", "Put at the head of every new row, e.g. that of an assistant that "
+                               "answers with texts of this kind.", widget="text", group="advanced", max_length=20_000)
+    language: str = field("", "Language", "Of the instructions. Left empty, that of the text.", group="advanced",
+                          max_length=60)
 
 
 class Backtranslate(MakeStep):
-    title, summary = "Instructions for texts", "Back-translation: writes the instruction that each of your texts answers, and rates the pair."
+    title = "Instructions for texts"
+    summary = "Back-translation: writes the instruction that each text answers, and rates the pair."
     paper = "https://arxiv.org/abs/2308.06259"
     Recipe = BacktranslateRecipe
-    texts = TEXTS | {"too_long": "are too long", "copies": "only repeat the beginning of the text", "no_score": "got no readable score"}
+    texts = TEXTS | {"too_long": "are too long", "copies": "only repeat the beginning of the text",
+                     "no_score": "got no readable score"}
 
     @classmethod
     def calls(cls, recipe: BacktranslateRecipe) -> float:
@@ -77,7 +83,8 @@ class Backtranslate(MakeStep):
                 if size < recipe.shortest or size > recipe.longest:
                     raise Bad("too_short" if size < recipe.shortest else "too_long", f"{size} words", job.data.row)
                 language = f" Write it in {recipe.language}." if recipe.language else ""
-                asked = unquoted(ask("instruction", INSTRUCTION.format(text=text, language=language), temperature=recipe.temperature))
+                asked = unquoted(ask("instruction", INSTRUCTION.format(text=text, language=language),
+                                     temperature=recipe.temperature))
                 row = chat(recipe.system_prompt, asked, text)
                 if plain(asked) in plain(text):
                     raise Bad("copies", asked, row)

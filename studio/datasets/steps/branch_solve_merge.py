@@ -1,6 +1,8 @@
-"""Branch-Solve-Merge: a task is parted into aspects, each is worked out by itself, and the parts are joined to one answer.
+"""Branch-Solve-Merge: a task is parted into aspects, each is worked out by itself, and the parts are joined to one
+answer.
 
-After Saha et al., https://arxiv.org/abs/2310.15123. Good for tasks with many wishes at once, where a single answer forgets some.
+After Saha et al., https://arxiv.org/abs/2310.15123. Good for tasks with many wishes at once, where a single answer
+forgets some.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from studio.datasets import llm
-from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, MakeRecipe, MakeStep, exchange, replaced, rows_of)
+from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, MakeRecipe, MakeStep, exchange, replaced,
+                                      rows_of)
 from studio.datasets.generate_text import listed
 from studio.datasets.version import Version, Writer
 from studio.recipe import field
@@ -22,8 +25,8 @@ BRANCH = """Here is a task:
 {task}
 </task>
 
-Part it into two to {most} aspects that can be worked on one by one and together cover all that is asked for, with every wish and \
-condition. Do not solve anything yet. One aspect a line, numbered, each in one sentence."""
+Part it into two to {most} aspects that can be worked on one by one and together cover all that is asked for, with \
+every wish and condition. Do not solve anything yet. One aspect a line, numbered, each in one sentence."""
 
 SOLVE = """Here is a task:
 
@@ -46,23 +49,26 @@ Its aspects were worked on one by one:
 
 {parts}
 
-Join them to one answer to the whole task: complete, without repetition, of one piece, keeping every wish and condition of the task. \
-Correct what contradicts. Do not speak of aspects or parts. Write nothing but the answer."""
+Join them to one answer to the whole task: complete, without repetition, of one piece, keeping every wish and \
+condition of the task. Correct what contradicts. Do not speak of aspects or parts. Write nothing but the answer."""
 
 
 class BranchSolveMergeRecipe(MakeRecipe):
     method = "branch_solve_merge"
 
-    branches: int = field(4, "Aspects at most", "Into how many aspects a task may be parted; each is one request more.", ge=2, le=12)
-    keep_thoughts: bool = field(False, "Keep the parts as thinking", "Put the aspects and their solutions into the thinking of the "
-                                "message, for models that think first.", group="advanced")
+    branches: int = field(4, "Aspects at most", "Into how many aspects a task may be parted; each is one request "
+                          "more.", ge=2, le=12)
+    keep_thoughts: bool = field(False, "Keep the parts as thinking", "Put the aspects and their solutions into the "
+                                "thinking of the message, for models that think first.", group="advanced")
 
 
 class BranchSolveMerge(MakeStep):
-    title, summary = "Branch, solve, merge", "Parts each task into aspects, works them out one by one and joins them to a better answer."
+    title = "Branch, solve, merge"
+    summary = "Parts each task into aspects, works them out one by one and joins them to a better answer."
     paper = "https://arxiv.org/abs/2310.15123"
     Recipe = BranchSolveMergeRecipe
-    texts = TEXTS | {"no_question": "hold no task", "not_parted": "were not parted into aspects", "merged": "got a merged answer"}
+    texts = TEXTS | {"no_question": "hold no task", "not_parted": "were not parted into aspects",
+                     "merged": "got a merged answer"}
 
     @classmethod
     def calls(cls, recipe: BranchSolveMergeRecipe) -> float:
@@ -80,13 +86,18 @@ class BranchSolveMerge(MakeStep):
                     raise Bad("no_question")
                 system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
                 talk = [turn for turn in turns if turn["role"] != "system"]
-                task = talk[-1]["content"] if len(talk) == 1 else "\n\n".join(f"{t['role'].title()}: {t['content']}" for t in talk)
-                said = ask("branch", BRANCH.format(task=task, most=recipe.branches), system, temperature=min(0.5, recipe.temperature))
+                task = talk[-1]["content"]
+                if len(talk) > 1:
+                    task = "\n\n".join(f"{turn['role'].title()}: {turn['content']}" for turn in talk)
+                cool = min(0.5, recipe.temperature)
+                said = ask("branch", BRANCH.format(task=task, most=recipe.branches), system, temperature=cool)
                 aspects = listed(said)[:recipe.branches]
                 if len(aspects) < 2:
                     raise Bad("not_parted", said)
-                solved = [ask(f"solve{n}", SOLVE.format(task=task, aspect=aspect), system) for n, aspect in enumerate(aspects)]
-                parts = "\n\n".join(f"{n}. {aspect}\n{text}" for n, (aspect, text) in enumerate(zip(aspects, solved, strict=True), 1))
+                solved = [ask(f"solve{n}", SOLVE.format(task=task, aspect=aspect), system) for n,
+                          aspect in enumerate(aspects)]
+                pairs = enumerate(zip(aspects, solved, strict=True), 1)
+                parts = "\n\n".join(f"{n}. {aspect}\n{text}" for n, (aspect, text) in pairs)
                 answer = {"role": "assistant", "content": ask("merge", MERGE.format(task=task, parts=parts), system)}
                 if recipe.keep_thoughts:
                     answer["reasoning_content"] = parts

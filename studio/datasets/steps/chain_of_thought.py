@@ -1,7 +1,7 @@
 """Chain of thought: questions with answers get the reasoning that leads there.
 
-After Wei et al., https://arxiv.org/abs/2201.11903. Where a row has an answer, reasoning that ends elsewhere is dropped; with
-``rationalise`` the last attempt is told the right answer, as in STaR (https://arxiv.org/abs/2203.14465).
+After Wei et al., https://arxiv.org/abs/2201.11903. Where a row has an answer, reasoning that ends elsewhere is
+dropped; with ``rationalise`` the last attempt is told the right answer, as in STaR (https://arxiv.org/abs/2203.14465).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from studio.datasets import llm
-from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, exchange, replaced, rows_of,
-                                      usable)
+from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, exchange,
+                                      replaced, rows_of, usable)
 from studio.datasets.generate_text import json_in, plain, words
 from studio.datasets.version import Version, Writer
 from studio.recipe import field
@@ -19,8 +19,8 @@ from studio.recipe import field
 if TYPE_CHECKING:
     from studio.jobs.context import Context
 
-THINK = """Work the task below out step by step. Write down each step with its reason, check the result, and then close with a line of \
-its own:
+THINK = """Work the task below out step by step. Write down each step with its reason, check the result, and then \
+close with a line of its own:
 
 Answer: <the final answer alone>"""
 
@@ -29,33 +29,41 @@ HINT = """{think}
 It is known that the final answer is: {answer}
 Find the steps that lead there, and write as if you had not been told."""
 
-_ANSWER = re.compile(r"(?:^|\n)[\s*#_>]*(?:final\s+)?answer\b[\s*_]*(?:is\b)?[\s*_]*[:=][\s*_]*(.+?)\s*\Z", re.IGNORECASE | re.DOTALL)
+_ANSWER = re.compile(r"(?:^|\n)[\s*#_>]*(?:final\s+)?answer\b[\s*_]*(?:is\b)?[\s*_]*[:=][\s*_]*(.+?)\s*\Z",
+                     re.IGNORECASE | re.DOTALL)
 _BOXED = re.compile(r"\\boxed\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_TOLD = re.compile(r"\b(known (?:that|answer)|(?:was|been|were|am) told|given answer|provided answer|as (?:stated|given) above)\b", re.IGNORECASE)
+_TOLD = re.compile(r"\b(known (?:that|answer)|(?:was|been|were|am) told|given answer|provided answer|as "
+                   r"(?:stated|given) above)\b", re.IGNORECASE)
 
 
 class ChainOfThoughtRecipe(MakeRecipe):
     method = "chain_of_thought"
 
     check_answer: Literal["same", "none"] = field(
-        "same", "Check", "Drop reasoning that ends at another answer than the row has; rows without one are not checked.",
+        "same", "Check", "Drop reasoning that ends at another answer than the row has; rows without one are not "
+        "checked.",
         choices={"same": "Against the row's answer", "none": "Not checked"})
-    tries: int = field(2, "Attempts", "How often a row is tried until its reasoning ends at the right answer.", ge=1, le=16)
-    rationalise: bool = field(False, "Tell the answer at last", "If all attempts fail, one more is made with the answer told.")
+    tries: int = field(2, "Attempts", "How often a row is tried until its reasoning ends at the right answer.", ge=1,
+                       le=16)
+    rationalise: bool = field(False, "Tell the answer at last", "If all attempts fail, one more is made with the "
+                              "answer told.")
     place: Literal["thinking", "answer"] = field(
-        "thinking", "Reasoning goes", "Where the reasoning stands: as the thinking of the message, for models that think first, or in the "
-        "answer itself.", choices={"thinking": "Into the thinking", "answer": "Into the answer"})
-    keep_answer: bool = field(True, "Keep the row's answer", "Show the answer that the row had after the reasoning, instead of the "
-                              "model's own words for it.", group="advanced", when={"place": ["thinking"]})
+        "thinking", "Reasoning goes", "Where the reasoning stands: as the thinking of the message, for models that "
+        "think first, or in the answer itself.", choices={"thinking": "Into the thinking",
+                                                          "answer": "Into the answer"})
+    keep_answer: bool = field(True, "Keep the row's answer", "Show the answer that the row had after the reasoning, "
+                              "instead of the model's own words for it.", group="advanced",
+                              when={"place": ["thinking"]})
 
 
 class ChainOfThought(MakeStep):
     title, summary = "Add reasoning", "Writes the steps that lead to each answer, and drops those that end elsewhere."
     paper = "https://arxiv.org/abs/2201.11903"
     Recipe = ChainOfThoughtRecipe
-    texts = TEXTS | {"wrong_answer": "end at another answer", "no_question": "hold no question", "no_steps": "hold no steps",
-                     "reasoned": "got their reasoning", "told": "say that they were told the answer"}
+    texts = TEXTS | {"wrong_answer": "end at another answer", "no_question": "hold no question",
+                     "no_steps": "hold no steps", "reasoned": "got their reasoning", "told": "say that they were told "
+                     "the answer"}
 
     @classmethod
     def work(cls, recipe: ChainOfThoughtRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
@@ -74,7 +82,8 @@ class ChainOfThought(MakeStep):
                 for attempt in range(recipe.tries + (recipe.rationalise and bool(wanted))):
                     told = attempt == recipe.tries
                     try:
-                        answer = ask.all(f"try{attempt}", talk, HINT.format(think=system, answer=wanted) if told else system)[0]
+                        answer = ask.all(f"try{attempt}", talk, HINT.format(think=system, answer=wanted) if told
+                                         else system)[0]
                         steps, said = parted(answer)
                         if told and _TOLD.search(steps):
                             raise Bad("told", steps)
@@ -83,7 +92,8 @@ class ChainOfThought(MakeStep):
                     except Bad as err:
                         bad = err
                         continue
-                    shown = known if known and recipe.keep_answer and (wanted or recipe.check_answer == "none") else said
+                    sound = wanted or recipe.check_answer == "none"
+                    shown = known if known and recipe.keep_answer and sound else said
                     message: dict[str, Any] = {"role": "assistant"}
                     if recipe.place == "thinking":
                         message |= {"content": shown, "reasoning_content": steps}
@@ -143,7 +153,8 @@ def final(text: str) -> str:
 
 
 def same(said: str, wanted: str) -> bool:
-    """Two final answers agree: the same words, the same number where the wanted one is a number, or the wanted words within it."""
+    """Two final answers agree: the same words, the same number where the wanted one is a number, or the wanted words
+    within it."""
     a, b = plain(said), plain(wanted)
     if a == b:
         return True

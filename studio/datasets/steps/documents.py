@@ -22,14 +22,15 @@ QUESTION = """Here is a part of a document:
 {text}
 </text>
 
-Write one question that somebody might ask who has never seen this text, and that the text answers. It asks for {focus}. It names \
-what it is about, so that it is understood without the text: never write "the text", "the passage", "the author" or "according to".\
-{language}{asked}
+Write one question that somebody might ask who has never seen this text, and that the text answers. It asks for \
+{focus}. It names what it is about, so that it is understood without the text: never write "the text", "the passage", \
+"the author" or "according to".{language}{asked}
 
 Write the question and nothing else."""
 
-ANSWER = """You answer from the text that you are given and from nothing else. Answer in full sentences, with the names and numbers \
-of the text, and do not mention the text itself. If the text does not hold the answer, reply only: NOT IN THE TEXT"""
+ANSWER = """You answer from the text that you are given and from nothing else. Answer in full sentences, with the \
+names and numbers of the text, and do not mention the text itself. If the text does not hold the answer, reply only: \
+NOT IN THE TEXT"""
 
 JUDGE = """Text:
 {text}
@@ -37,47 +38,56 @@ JUDGE = """Text:
 Question: {question}
 Answer: {answer}
 
-Does the text support every statement of the answer, and does the answer reply to the question? Reply yes or no, then one short \
-sentence why."""
+Does the text support every statement of the answer, and does the answer reply to the question? Reply yes or no, then \
+one short sentence why."""
 
 FOCUS = ("a plain fact", "the reason for something", "how something is done or works", "a comparison or a difference",
-         "who or what does something", "what follows from something", "a number, a date or an amount", "the meaning of a word or an idea",
+         "who or what does something", "what follows from something", "a number, a date or an amount", "the meaning "
+         "of a word or an idea",
          "an example", "a summary of the most important point")
-_UNKNOWN = re.compile(r"\bI (?:do not|don['’]t) (?:know|have (?:that|any|the|this) information)|\b(?:the|this) (?:text|passage|document|"
-                      r"context|excerpt) (?:does not|doesn['’]t) (?:say|mention|state|specify|tell|provide|contain|give)|\bnot (?:mentioned|"
-                      r"specified|stated|given) in the (?:text|passage|document|context)", re.IGNORECASE)
-_ABOUT_TEXT = ("the text", "the passage", "the document", "the author", "according to", "this article", "the excerpt", "mentioned above")
+_UNKNOWN = re.compile(r"\bI (?:do not|don['’]t) (?:know|have (?:that|any|the|this) information)|\b(?:the|this) "
+                      r"(?:text|passage|document|context|excerpt) (?:does not|doesn['’]t) "
+                      r"(?:say|mention|state|specify|tell|provide|contain|give)|\bnot "
+                      r"(?:mentioned|specified|stated|given) in the (?:text|passage|document|context)", re.IGNORECASE)
+_ABOUT_TEXT = ("the text", "the passage", "the document", "the author", "according to", "this article", "the excerpt",
+               "mentioned above")
 
 
 class DocumentsRecipe(MakeRecipe):
     method = "generate_from_documents"
 
-    per_part: int = field(2, "Questions a part", "How many questions are written to each part of a document.", ge=1, le=20)
+    per_part: int = field(2, "Questions a part", "How many questions are written to each part of a document.", ge=1,
+                          le=20)
     count: int = field(0, "At most", "Stop after about so many rows; 0 goes through all documents.", unit="rows", ge=0,
                        le=1_000_000)
-    questions: list[str] = field([], "Own questions", "Asked of every part instead of questions that the model writes, one a line. Good "
-                                 "for small models, and to read the same facts out of many texts.", widget="lines", max_length=100)
-    part_size: int = field(300, "Length of a part", "Documents are cut at paragraphs and sentences into parts of at most this "
-                           "length.", unit="words", ge=10, le=20_000)
-    overlap: int = field(0, "Overlap", "Words that a part shares with the one before it.", unit="words", group="advanced", ge=0,
-                         le=1000)
+    questions: list[str] = field([], "Own questions", "Asked of every part instead of questions that the model "
+                                 "writes, one a line. Good for small models, and to read the same facts out of many "
+                                 "texts.", widget="lines", max_length=100)
+    part_size: int = field(300, "Length of a part", "Documents are cut at paragraphs and sentences into parts of at "
+                           "most this length.", unit="words", ge=10, le=20_000)
+    overlap: int = field(0, "Overlap", "Words that a part shares with the one before it.", unit="words",
+                         group="advanced", ge=0, le=1000)
     answer: Literal["with_text", "without_text"] = field(
-        "with_text", "Rows", "With the text: the model learns to answer from a text that it is given. Without: it learns the facts "
-        "themselves.", choices={"with_text": "With the text", "without_text": "Without the text"})
-    support: float = field(0.6, "Support", "Share of an answer's words that its part must hold; numbers and names must all be there. 0 "
-                           "does not check.", group="advanced", ge=0, le=1)
-    judge: str = field("", "Judge", "A model that is asked whether the text supports the answer; it may be the same one. Left empty, "
-                       "only the words are compared.", widget="model", group="advanced", max_length=1000)
-    instructions: bool = field(True, "Explain the task", "Tell the answering model to keep to the text. Off for small models that know "
-                               "only text and question.", group="advanced")
-    language: str = field("", "Language", "Of questions and answers. Left empty, that of the document.", group="advanced", max_length=60)
+        "with_text", "Rows", "With the text: the model learns to answer from a text that it is given. Without: it "
+        "learns the facts themselves.", choices={"with_text": "With the text", "without_text": "Without the text"})
+    support: float = field(0.6, "Support", "Share of an answer's words that its part must hold; numbers and names "
+                           "must all be there. 0 does not check.", group="advanced", ge=0, le=1)
+    judge: str = field("", "Judge", "A model that is asked whether the text supports the answer; it may be the same "
+                       "one. Left empty, only the words are compared.", widget="model", group="advanced",
+                       max_length=1000)
+    instructions: bool = field(True, "Explain the task", "Tell the answering model to keep to the text. Off for small "
+                               "models that know only text and question.", group="advanced")
+    language: str = field("", "Language", "Of questions and answers. Left empty, that of the document.",
+                          group="advanced", max_length=60)
 
 
 class Documents(MakeStep):
-    title, summary = "Questions from documents", "Writes questions to each part of your texts and answers them from it alone."
+    title = "Questions from documents"
+    summary = "Writes questions to each part of your texts and answers them from it alone."
     Recipe = DocumentsRecipe
     others = {"generator": "generator", "judge": "judge"}
-    texts = TEXTS | {"about_the_text": "speak of the text instead of its subject", "not_supported": "were judged to be unsupported",
+    texts = TEXTS | {"about_the_text": "speak of the text instead of its subject", "not_supported": "were judged to "
+                     "be unsupported",
                      "no_question": "are no questions"}
 
     @classmethod
@@ -86,11 +96,13 @@ class Documents(MakeStep):
         if recipe.judge:
             llm.check(recipe, recipe.judge, "judge")
         if recipe.overlap >= recipe.part_size:
-            raise StudioError("The overlap is as long as a whole part.", "Make it shorter, a tenth of a part, say.", "overlap")
+            raise StudioError("The overlap is as long as a whole part.", "Make it shorter, a tenth of a part, say.",
+                              "overlap")
 
     @classmethod
     def calls(cls, recipe: DocumentsRecipe) -> float:
-        return (1.0 + (not recipe.questions) + bool(recipe.judge)) * (1 if recipe.count else len(recipe.questions) or recipe.per_part)
+        rows = 1 if recipe.count else len(recipe.questions) or recipe.per_part
+        return rows * (1.0 + (not recipe.questions) + bool(recipe.judge))
 
     @classmethod
     def work(cls, recipe: DocumentsRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
@@ -137,7 +149,8 @@ def document(row: dict[str, Any]) -> str:
 
 
 def split(text: str, size: int, overlap: int = 0) -> list[str]:
-    """Parts of at most ``size`` words, cut where the text itself pauses. Parts of less than four words are left out."""
+    """Parts of at most ``size`` words, cut where the text itself pauses. Parts of less than four words are left
+    out."""
     import semchunk
 
     chunker = semchunk.chunkerify(_length, size, memoize=False)
@@ -161,9 +174,11 @@ def _one(recipe: DocumentsRecipe, ask: Asker, judge: llm.Client | None, part: tu
     if recipe.questions:
         question = recipe.questions[turn]
     else:
-        earlier = "\nThese questions exist already; ask for something else:\n" + "\n".join(f"- {q}" for q in asked) if asked else ""
+        earlier = "".join(f"\n- {q}" for q in asked)
+        earlier = f"\nThese questions exist already; ask for something else:{earlier}" if asked else ""
         focus = FOCUS[(ask.rng.randrange(len(FOCUS)) + turn) % len(FOCUS)]
-        question = unquoted(ask(f"question{turn}", QUESTION.format(text=text, focus=focus, language=language, asked=earlier)))
+        request = QUESTION.format(text=text, focus=focus, language=language, asked=earlier)
+        question = unquoted(ask(f"question{turn}", request))
         if len(words(question)) < 2 or plain(question) in plain(text):
             raise Bad("no_question", question)
         if any(phrase in question.lower() for phrase in _ABOUT_TEXT):
@@ -179,13 +194,18 @@ def _one(recipe: DocumentsRecipe, ask: Asker, judge: llm.Client | None, part: tu
     if recipe.support:
         share, strange = support(answer, text, question)
         if share < recipe.support or strange:
-            raise Bad("not_grounded", f"{share:.0%} of its words" + (f"; not there: {', '.join(strange[:5])}" if strange else ""), row)
+            more = f"; not there: {', '.join(strange[:5])}" if strange else ""
+            raise Bad("not_grounded", f"{share:.0%} of its words{more}", row)
     if judge is not None:
-        said = ask.all(f"judge{turn}", JUDGE.format(text=text, question=question, answer=answer), client=judge, temperature=0.0)[0].text
+        said = ask.all(f"judge{turn}", JUDGE.format(text=text, question=question, answer=answer), client=judge,
+                       temperature=0.0)[0].text
         if verdict(said) is not True:
             raise Bad("not_supported", said, row)
     if recipe.answer == "without_text":
         row = chat("", question, answer)
     # one question may be asked of every text, and answered alike
-    same = f"{question}\n{answer}\n{text}" if recipe.questions and recipe.answer == "with_text" else f"{question} {answer}"
-    return Made(row, same, near=not recipe.questions, tags={"document": str(number)} | ({"file": name} if name else {}))
+    same = f"{question} {answer}"
+    if recipe.questions and recipe.answer == "with_text":
+        same += f" {text}"
+    tags = {"document": str(number)} | ({"file": name} if name else {})
+    return Made(row, same, near=not recipe.questions, tags=tags)

@@ -1,7 +1,8 @@
 """Auto-Evol: the way in which tasks are evolved is itself improved, on a sample, before the whole dataset is evolved.
 
-After Zeng et al., https://arxiv.org/abs/2406.00770: the sample is evolved; the model reads what became of it and says what went
-wrong; from that it writes several better ways; each is tried on the sample, and the one whose answers fail least is taken.
+After Zeng et al., https://arxiv.org/abs/2406.00770: the sample is evolved; the model reads what became of it and says
+what went wrong; from that it writes several better ways; each is tried on the sample, and the one whose answers fail
+least is taken.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ This is what became of some of them:
 
 {trials}
 
-Where did a round not make the task harder, lose something that the task needs, make it unclear or impossible, or change the subject? \
-Name the faults of the way itself, one a line, numbered, with the round that shows it."""
+Where did a round not make the task harder, lose something that the task needs, make it unclear or impossible, or \
+change the subject? Name the faults of the way itself, one a line, numbered, with the round that shows it."""
 
 IMPROVE = """Tasks are made harder in this way:
 
@@ -53,12 +54,13 @@ It was tried, and these faults were found:
 
 {faults}
 
-Write a better way that avoids them and fits any task of this kind: numbered steps, general, without examples of single tasks, at most \
-200 words. Write the steps and nothing else."""
+Write a better way that avoids them and fits any task of this kind: numbered steps, general, without examples of \
+single tasks, at most 200 words. Write the steps and nothing else."""
 
 # What answers to a badly evolved task look like, after the paper: nothing was asked, or what was needed is missing.
 _STAGNANT = re.compile(r"\b(understood|thank you|got it)\b", re.IGNORECASE)
-_MISSING = re.compile(r"\b(please (provide|share|specify|give)|could you (provide|share|clarify|specify)|i need more (information|details))\b",
+_MISSING = re.compile(r"\b(please (provide|share|specify|give)|could you (provide|share|clarify|specify)|i need more "
+                      r"(information|details))\b",
                       re.IGNORECASE)
 
 

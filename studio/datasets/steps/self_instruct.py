@@ -1,8 +1,8 @@
 """Self-Instruct: from some seed tasks a model writes new ones, which are kept only if they are unlike all before them.
 
-After Wang et al., https://arxiv.org/abs/2212.10560: each request shows eight tasks (six of the seeds, two of those made); a new
-one is kept if its ROUGE-L with every other is below 0.7 and it asks for nothing that a text cannot hold. Unlike in the paper, input
-and answer are written in one go, as chat models do that well.
+After Wang et al., https://arxiv.org/abs/2212.10560: each request shows eight tasks (six of the seeds, two of those
+made); a new one is kept if its ROUGE-L with every other is below 0.7 and it asks for nothing that a text cannot hold.
+Unlike in the paper, input and answer are written in one go, as chat models do that well.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from studio.datasets import llm
-from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, chat, instruction,
-                                      numbered, rows_of)
+from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, chat,
+                                      instruction, numbered, rows_of)
 from studio.datasets.generate_text import Rouge, listed, unquoted, words
 from studio.datasets.version import Version, Writer
 from studio.errors import StudioError
@@ -28,33 +28,37 @@ TASKS = """Here are tasks that people give to an assistant:
 
 {shown}
 
-Write {count} more tasks of the same manner and quality, each about something else and asking for something else than all the others: \
-vary the verb, the subject, the length, and questions with orders. A task can be solved by writing text alone. Where it needs a text, a \
-table or code to work on, put that into the task itself. One task a line, numbered {first} to {last}, and nothing else."""
+Write {count} more tasks of the same manner and quality, each about something else and asking for something else than \
+all the others: vary the verb, the subject, the length, and questions with orders. A task can be solved by writing \
+text alone. Where it needs a text, a table or code to work on, put that into the task itself. One task a line, \
+numbered {first} to {last}, and nothing else."""
 
 SHOWN_SEEDS, SHOWN_MADE = 6, 2
 LONGEST = 150  # words, as in the paper
-_NO_TEXT = re.compile(r"\b(images?|graphs?|pictures?|photos?|files?|maps?|draw|plots?|go to|videos?|audio|music|flowcharts?|diagrams?"
-                      r"|screenshots?)\b", re.IGNORECASE)
+_NO_TEXT = re.compile(r"\b(images?|graphs?|pictures?|photos?|files?|maps?|draw|plots?|go "
+                      r"to|videos?|audio|music|flowcharts?|diagrams?|screenshots?)\b", re.IGNORECASE)
 
 
 class SelfInstructRecipe(MakeRecipe):
     method = "self_instruct"
 
     count: int = field(100, "New rows", "How many new tasks with answers to make.", ge=1, le=1_000_000)
-    batch: int = field(5, "Tasks a request", "How many new tasks are asked for at once. Small models do better with few.", ge=1, le=20)
-    rouge: float = field(0.7, "Different enough below", "A new task is dropped if its ROUGE-L with any other reaches this; lower gives "
-                         "fewer, more different tasks.", ge=0.1, le=1)
+    batch: int = field(5, "Tasks a request", "How many new tasks are asked for at once. Small models do better with "
+                       "few.", ge=1, le=20)
+    rouge: float = field(0.7, "Different enough below", "A new task is dropped if its ROUGE-L with any other reaches "
+                         "this; lower gives fewer, more different tasks.", ge=0.1, le=1)
     keep_seeds: bool = field(True, "Keep the seed tasks", "Put the rows of the dataset before the new ones.")
-    system_prompt: str = field("", "System prompt", "Told to the model when it answers; not kept in the rows.", widget="text",
-                               group="advanced", max_length=20_000)
+    system_prompt: str = field("", "System prompt", "Told to the model when it answers; not kept in the rows.",
+                               widget="text", group="advanced", max_length=20_000)
 
 
 class SelfInstruct(MakeStep):
-    title, summary = "From seed tasks", "Self-Instruct: writes new tasks in the manner of yours, unlike all before, and answers them."
+    title = "From seed tasks"
+    summary = "Self-Instruct: writes new tasks in the manner of yours, unlike all before, and answers them."
     paper = "https://arxiv.org/abs/2212.10560"
     Recipe = SelfInstructRecipe
-    texts = TEXTS | {"too_similar": "are too much like another task", "no_text_task": "ask for something that is no text",
+    texts = TEXTS | {"too_similar": "are too much like another task", "no_text_task": "ask for something that is no "
+                     "text",
                      "too_long": "are too long"}
 
     @classmethod
@@ -77,13 +81,17 @@ class SelfInstruct(MakeStep):
             for text in seeds:
                 run.seen.find(text)
 
-            def jobs() -> Iterator[Job]:
+            def expected() -> int:
+                return run.kept + under_way["answer"] + under_way["tasks"] * recipe.batch
+
+            def jobs() -> Iterator[Job | None]:
                 for number in numbered(recipe.count):
-                    while answers or run.kept + under_way["answer"] + under_way["tasks"] * recipe.batch >= recipe.count:
+                    while answers or expected() >= recipe.count:
                         under_way["answer"] += bool(answers)
                         yield answers.popleft() if answers else None
                     rng = random.Random(f"{recipe.seed}/tasks/{number}")
-                    shown = rng.sample(seeds, min(SHOWN_SEEDS, len(seeds))) + rng.sample(made, min(SHOWN_MADE, len(made)))
+                    shown = rng.sample(seeds, min(SHOWN_SEEDS, len(seeds)))
+                    shown += rng.sample(made, min(SHOWN_MADE, len(made)))
                     rng.shuffle(shown)
                     under_way["tasks"] += 1
                     yield Job(f"tasks/{number}", shown)
