@@ -31,12 +31,17 @@ def _query(data: dict) -> dict:
 
 @answer
 def data_start(data: dict, request: gr.Request) -> dict:
-    """What the tab needs to be drawn: versions, steps, ready and saved pipelines, models and datasets."""
+    """What the tab needs to be drawn; with ``again`` only what may have changed since: versions, saved pipelines, models
+    and datasets, but not the steps, the ready pipelines and the forms of export and publishing."""
     owner = owner_of(request)
     nobody = on_space() and owner is None
-    return {"versions": [] if nobody else api.data_list(owner), "steps": api.data_steps(),
-            "pipelines": [] if nobody else api.data_pipelines(owner), "ready": api.presets("data"),
-            "datasets": api.datasets(owner), "models": api.models(owner)}
+    found = {"versions": [] if nobody else api.data_list(owner), "models": api.models(owner),
+             "pipelines": [] if nobody else api.data_pipelines(owner), "datasets": api.datasets(owner)}
+    if not data.get("again"):
+        forms = {f"{method['family']}/{method['name']}": method for method in api.methods()}
+        found |= {"steps": api.data_steps(), "ready": api.presets("data"),
+                  "forms": {name: forms[name] for name in ("data/export", "publish/dataset") if name in forms}}
+    return found
 
 
 @answer

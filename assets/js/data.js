@@ -8,7 +8,7 @@
   class Data {
     constructor({ element, root, props, watch }) {
       Object.assign(this, { element, root, props, open: null, head: null, view: "rows", page: "", filter: "", unfolded: new Set(), mounted: new Set(), asked: 0,
-        state: { versions: [], steps: [], pipelines: [], datasets: [], models: [] } });
+        state: { versions: [], steps: [], ready: [], forms: {}, pipelines: [], datasets: [], models: [] } });
       root.innerHTML = `<div class="dt"><aside class="dt-rail" id="data-rail" aria-label="${esc(t("data.list"))}"><div class="dt-rail-top">
           <button type="button" class="st-btn" id="data-bring">${icons.upload}${esc(t("data.bring"))}</button><button type="button" class="st-btn" id="data-make">${icons.spark}${esc(t("data.make"))}</button>
           <input type="search" id="data-search" placeholder="${esc(t("data.list.search"))}" aria-label="${esc(t("data.list.search"))}"></div><nav class="dt-list" id="data-list" aria-label="${esc(t("data.list"))}"></nav></aside>
@@ -64,7 +64,7 @@
         this.bring.upload([...event.dataTransfer.files]);
       });
       this.$(".dt-main").addEventListener("pointerdown", (event) => event.target.closest("#data-toggle") || this.rail(false));
-      window.addEventListener("studio:tab", (event) => { if (event.detail === "data") { this.address(); this.refresh(); } else if (this.open) for (const name of ["data", "view", "job"]) studio.setParam(name, null); });
+      window.addEventListener("studio:tab", (event) => { if (event.detail === "data") { this.address(); this.strip.reveal(); this.refresh(); } else if (this.open) for (const name of ["data", "view", "job"]) studio.setParam(name, null); });
       window.addEventListener("studio:runs-ended", () => this.shown() && this.refreshList());
     }
 
@@ -75,7 +75,7 @@
     // ---- what there is
 
     async start() {
-      this.state = await studio.call("data_start");
+      Object.assign(this.state, await studio.call("data_start"));
       this.offer();
       const ref = studio.param("data"), view = studio.param("view");
       if (VIEWS.includes(view)) this.view = view;
@@ -100,7 +100,7 @@
     }
 
     async refreshList() {
-      try { this.state = await studio.call("data_start"); this.offer(); } catch (error) { if (!error.offline) studio.failed(error); }
+      try { Object.assign(this.state, await studio.call("data_start", { again: this.state.steps.length > 0 })); this.offer(); } catch (error) { if (!error.offline) studio.failed(error); }
     }
 
     offer() {
@@ -134,6 +134,7 @@
       this.page = page;
       if (page === "make") this.makes();
       this.$(".dt-open").hidden = Boolean(page);
+      if (!page) this.strip.reveal();
       for (const name of ["bring", "make", "empty"]) this.$(`#data-page-${name}`).hidden = page !== name;
       for (const name of ["bring", "make"]) this.$(`#data-${name}`).setAttribute("aria-pressed", String(page === name));
       if (page) this.hide(this.view);

@@ -2,9 +2,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
-  const FILES = ["jsonl", "parquet", "csv"], FORMATS = ["as_is", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "rated"];
   const idOf = (ref) => ref.replace(/^library:/, "").split("#")[0];
-  const select = (name, label, choices, value) => `<label class="st-line">${esc(label)}<select name="${name}">${choices.map(([v, l]) => `<option value="${esc(v)}" ${v === value ? "selected" : ""}>${esc(l)}</option>`).join("")}</select></label>`;
 
   class Actions {
     constructor(frame) { this.frame = frame; }
@@ -16,28 +14,14 @@
       studio.open("finetune", { values: { dataset: this.open.ref } });
     }
 
-    /** The choices of a field where the method is known, else the plain ones. */
-    choices(kind, method, name, plain, key) {
-      const spec = this.frame.state.methods?.[`${kind}/${method}`]?.find((f) => f.name === name);
-      return spec?.choices?.length ? spec.choices.map(([v, l]) => [v, l]) : plain.map((v) => [v, t(`${key}.${v}`)]);
-    }
+    download() { this.form("data", "export", "data.download", "data.download.help", "data.download.do"); }
+    push() { this.form("publish", "dataset", "data.push", "data.push.help", "push.start"); }
 
-    async download() {
-      const answer = await studio.ask(t("data.download"), `<p class="st-muted">${esc(t("data.download.help"))}</p>
-        ${select("format", t("data.download.format"), this.choices("data", "export", "format", FORMATS, "data.format"), "as_is")}${select("file", t("data.download.file"), this.choices("data", "export", "file", FILES, "data.file"), "jsonl")}`, t("data.download.do"));
-      if (answer) await this.try({ kind: "data", method: "export", dataset: this.open.ref, ...answer });
-    }
-
-    async push() {
-      const answer = await studio.ask(t("data.push"), `<p class="st-muted">${esc(t("data.push.help"))}</p>
-        <label class="st-line">${esc(t("push.repo"))}<input name="repo_id" required placeholder="${esc(t("data.push.example"))}" autofocus></label>
-        <label class="st-line">${esc(t("push.license"))}<input name="license" placeholder="${esc(t("data.push.license"))}"></label>
-        <label class="st-check"><input type="checkbox" name="private" checked> ${esc(t("push.private"))}</label>`, t("push.start"));
-      if (answer) await this.try({ kind: "publish", method: "dataset", dataset: this.open.ref, repo_id: answer.repo_id, license: answer.license, private: "private" in answer });
-    }
-
-    async try(values) {
-      try { await this.frame.submit(values); } catch (error) { studio.failed(error); }
+    /** A job that is no step of the pipeline, set up in the dialog of its own fields. */
+    form(kind, method, title, help, action) {
+      const spec = this.frame.state.forms[`${kind}/${method}`];
+      studio.stepDialog({ step: { ...spec, title: t(title), summary: t(help) }, values: { dataset: this.open.ref }, reads: this.open.name, skip: ["name"], tries: false, context: this.frame.context(), action: t(action),
+        note: t("data.takes", { name: this.open.name }), wrap: (filled) => ({ kind, method, ...filled }), run: (recipe) => this.frame.submit(recipe) });
     }
 
     async rename() {

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
-  const { num, titleOf } = studio.dataParts;
+  const { num } = studio.dataParts;
   const LOOK = 3;  // seconds between looks for a job that somebody else started
 
   class Job {
@@ -16,7 +16,7 @@
 
     /** Show a run here. The promise resolves to it when it is over. */
     follow(id) {
-      Object.assign(this, { id, cursor: 0, run: null, state: null, progress: null, log: "", marks: [], settled: false });
+      Object.assign(this, { id, cursor: 0, run: null, state: null, progress: null, log: "", marks: [], settled: false, files: null, published: "" });
       studio.followed.add(id);
       this.here();
       const over = new Promise((resolve) => this.waiting.set(id, resolve));
@@ -78,21 +78,22 @@
       this.waiting.get(run.id)?.(run);
       this.waiting.delete(run.id);
       if (this.state !== "succeeded") return;
-      const made = studio.madeDataset(run), file = (run.artifacts || []).find((a) => a.kind === "file");
-      if (file) return this.file(file);
+      const made = studio.madeDataset(run), files = (run.artifacts || []).filter((a) => a.kind === "file");
+      if (files.length) return this.offer(files);
       if (run.kind === "publish") { this.published = run.summary?.url || ""; return; }
       this.drop();
       const hash = run.kind === "data" && !run.summary?.report && run.summary?.hash;  // a report makes no rows
       if (made) this.frame.made(made, run); else if (hash) this.frame.already(hash); else this.frame.refresh();
     }
 
-    async file(file) {
-      try { this.files = await studio.call("data_file", { id: file.id }); } catch (error) { this.files = []; studio.failed(error); }
+    /** Written files, for the browser to save; a single one is saved at once. */
+    async offer(files) {
+      try { this.files = (await Promise.all(files.map((file) => studio.call("data_file", { id: file.id })))).flat(); } catch (error) { this.files = []; studio.failed(error); }
       this.draw();
       if (this.files.length === 1) this.place.querySelector("a[download]")?.click();
     }
 
-    title() { return this.run ? titleOf(this.frame.state.steps, this.run.method) || studio.method(this.run) : ""; }
+    title() { return this.run ? this.frame.state.steps.find((s) => s.name === this.run.method)?.title || studio.method(this.run) : ""; }
 
     rate() {
       const first = this.marks[0], last = this.marks.at(-1);
@@ -113,6 +114,7 @@
           <p class="dt-job-line"><span>${[count, state === "running" ? this.rate() : "", eta].filter(Boolean).map(esc).join(" · ")}</span><span class="dt-log" title="${esc(this.log)}">${esc(this.log)}</span></p>`;
         acts = state === "stopping" ? "" : button("stop", state === "queued" ? "action.cancel_run" : "live.stop", "st-danger");
       } else if (state === "succeeded") {
+        if (run.kind !== "publish" && !this.files) return;  // its files are on the way
         body = this.files ? `<p>${this.files.map((f) => `<a class="st-btn st-small st-primary" download href="${esc(f.url)}">${esc(t("data.job.download", { name: f.name }))}</a> <span class="st-muted">${esc(studio.bytes(f.size))}</span>`).join(" ")}</p>`
           : `<p>${esc(t("data.job.published"))} ${this.published ? `<a href="${esc(this.published)}" target="_blank" rel="noopener noreferrer">${esc(this.published)}</a>` : ""}</p>`;
         acts = button("drop", "action.dismiss");

@@ -31,12 +31,12 @@
   /**
    * The dialog of one step.
    * @param options {step, values, reads: what it reads, context: {models, datasets}, errors: shown at once, action: words of the button,
-   *   skip: fields that are not asked for, wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10"}
+   *   skip: fields that are not asked for, note: instead of the sentence about what it reads, wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10"}
    */
-  studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true, skip = [] }) => {
+  studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true, skip = [], note = "" }) => {
     const some = tries ? tryField(step) : null, sample = tries && !some && step.group === "make" && values.dataset;
     const made = dialog(step.title, `<form method="dialog" novalidate><h2>${esc(step.title)}</h2><div class="st-dialog-body">
-      <p class="st-muted dt-about">${esc(step.summary)} ${paperLink(step.paper)}</p>${reads ? `<p class="dt-reads">${esc(t("data.step.reads", { name: reads }))}</p>` : ""}
+      <p class="st-muted dt-about">${esc(step.summary)} ${paperLink(step.paper)}</p>${reads ? `<p class="dt-reads">${esc(note || t("data.step.reads", { name: reads }))}</p>` : ""}
       <div class="dt-form"></div><div class="dt-problems" role="alert"></div></div>
       <footer><span class="dt-estimate st-muted"></span><button type="button" class="st-btn" data-cancel>${esc(t("action.cancel"))}</button>
       ${some || sample ? `<button type="button" class="st-btn" data-try>${esc(t("data.step.try"))}</button>` : ""}

@@ -18,9 +18,17 @@
       const at = this.at();
       this.place.innerHTML = `<ol class="dt-steps" aria-label="${esc(t("data.pipeline"))}">${steps.map((entry, i) => this.card(entry, i, i === at)).join("")}
         <li class="dt-add"><button type="button" class="st-btn st-small" data-act="add" id="data-add-step">${icons.plus}${esc(t("data.step.add"))}</button></li></ol>`;
+      if (left != null && this.drawn === head.ref) this.place.querySelector("ol").scrollLeft = left;
+      else { this.drawn = head.ref; this.fresh = true; }
+      this.reveal();
+    }
+
+    /** Bring the end of a pipeline just opened into sight, as soon as it is on the page. */
+    reveal() {
       const list = this.place.querySelector("ol");
-      if (left != null && this.drawn === head.ref) list.scrollLeft = left; else list.scrollLeft = list.scrollWidth;
-      this.drawn = head.ref;
+      if (!this.fresh || !list?.clientWidth) return;
+      this.fresh = false;
+      list.scrollLeft = list.scrollWidth;
     }
 
     /** Number of the step whose version is shown. */
@@ -44,9 +52,10 @@
         ${i ? `<button type="button" class="st-icon" data-act="remove" aria-label="${esc(t("data.step.remove", { title }))}" title="${esc(t("data.step.remove", { title }))}">${icons.cross}</button>` : ""}</span></footer></li>`;
     }
 
-    /** What the models that were asked have taken. */
+    /** What the models that were asked have taken; what was held back. */
     usage(facts) {
-      const u = facts?.usage;
+      const u = facts?.usage, held = Object.entries(facts?.held_back || {}).filter(([, n]) => n);
+      if (held.length) return held.map(([name, n]) => `${t(`data.split.${name}`)} ${num(n)}`).join(", ");
       return u ? [t("data.step.usage", { requests: num(u.requests), tokens: num((u.prompt_tokens || 0) + (u.completion_tokens || 0)) }), u.cost ? t("data.step.cost", { cost: studio.num(u.cost, 3) }) : ""].filter(Boolean).join(", ") : "";
     }
 

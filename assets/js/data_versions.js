@@ -96,6 +96,7 @@
       try {
         const found = await this.shared.call("data_diff", { a, b, kind: this.kind, offset: 0, limit: PAGE });
         if (a !== this.a || b !== this.b) return;
+        if (!this.kind && found.moved && !found.matching) { this.kind = "moved"; return this.compare(true); }
         this.found = found;
         this.rows = found.rows;
         this.draw();
@@ -130,8 +131,10 @@
     row(r) {
       const before = textOf(r.before?.row ?? r.before).slice(0, SHOWN), after = textOf(r.after?.row ?? r.after).slice(0, SHOWN);
       const [a, b] = r.kind === "changed" ? marked(before, after) : [esc(before), esc(after)];
+      const split = (side) => { const name = side?.split || "train", key = `data.split.${name}`; return t(key) === key ? name : t(key); };
       const side = (html, kind) => `<pre class="dt-diff-side dt-${kind}">${html || `<span class="st-muted">${esc(t(`data.diff.nothing.${r.kind}`))}</span>`}</pre>`;
-      return `<li class="dt-diff-row dt-kind-${esc(r.kind)}"><span class="st-tag">${esc(t(`data.diff.${r.kind}`))}</span><div>${side(a, "before")}${side(b, "after")}</div></li>`;
+      const where = r.kind === "moved" ? `<small class="st-muted">${esc(t("data.diff.where", { from: split(r.before), to: split(r.after) }))}</small>` : "";
+      return `<li class="dt-diff-row dt-kind-${esc(r.kind)}"><span><span class="st-tag">${esc(t(`data.diff.${r.kind}`))}</span>${where}</span><div>${side(a, "before")}${side(b, "after")}</div></li>`;
     }
   }
 

@@ -185,7 +185,7 @@
         place.append(made);
       };
       if (studio.active(this.state) && this.state !== "stopping") button(this.state === "queued" ? "action.cancel_run" : "live.stop", () => this.do("stop"), "st-danger");
-      button("live.python", (made) => this.python(made));
+      if (this.details.kind !== "data") button("live.python", (made) => this.python(made));
       if (["sft", "pretrain"].includes(this.details.kind)) button("live.again", () => studio.again(this.details));
       const after = this.$(".st-after");
       after.hidden = !["succeeded", "stopped"].includes(this.state) || !(this.details.artifacts || []).length;

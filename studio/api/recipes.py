@@ -102,7 +102,8 @@ def script(values: dict[str, Any]) -> str:
 def presets(kind: str) -> list[dict[str, Any]]:
     """Ready recipes of a family: ``{name, title, for_whom, values}``.
 
-    A preset is a recipe file: its first comment line is the title, the one that begins with ``For:`` says for whom it is.
+    A preset is a recipe file: its first comment line is the title, what follows ``For:`` up to an empty one says for whom
+    it is.
 
     Raises:
         StudioError: unknown kind.
@@ -125,4 +126,8 @@ def _preset(path: Path, stamp: int) -> tuple[str, str, dict[str, Any]]:
         title = title or text
         if text.startswith("For:"):
             for_whom = text.removeprefix("For:").strip()
+        elif for_whom and not text:
+            break
+        elif for_whom:
+            for_whom += f" {text}"
     return title or path.stem, for_whom, read_values(path)

@@ -1,4 +1,4 @@
-"""Model cards: the one a run wrote beside its result, or one made from what the library knows."""
+"""Cards: the one a run wrote beside its result, that of a dataset, or one made from what the library knows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def card(row: dict[str, Any]) -> str:
     own = (path if path.is_dir() else path.parent) / "README.md"
     if path.is_dir() and own.is_file() and own.stat().st_size < 2_000_000:
         return own.read_text("utf-8", "replace")
+    if row["meta"].get("version") and path.is_dir():
+        from studio.datasets.card import card as of_dataset
+        from studio.datasets.version import Version
+
+        version = Version(path)
+        return of_dataset(version, row["name"], version.meta["rows"], size=row["size"])
     return made(row)
 
 

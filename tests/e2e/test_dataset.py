@@ -330,3 +330,36 @@ def test_on_a_telephone(server, open_page, dark):
     expect(page.locator("#data-rail")).to_be_hidden()
     expect(page.locator(".dt-drop")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 391
+
+
+@pytest.mark.timeout(180)
+def test_other_parts_of_the_page_open_datasets_here(server, open_page):
+    page = brought(server, open_page)
+    ref = page.evaluate("studio.data.open.ref")
+    page.locator("#tab-library-button").click()
+    page.locator(f'.st-item[data-ref="{ref}"] [data-act=data]').click()
+    expect(page.locator("#tab-data-button")).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".dt-name h1")).to_have_text("sums")
+    page.evaluate("studio.open('data', {values: {dataset: 'shipped:polite'}})")  # as the search of the Hub does
+    expect(page.locator(".dt-source")).to_contain_text("Polite answers")
+    page.locator("#tab-finetune-button").click()
+    page.wait_for_function("Boolean(window.studio?.forms?.finetune)")
+    page.locator("#finetune-dataset input").click()
+    expect(page.get_by_role("option").filter(has_text="sums").first).to_be_visible()
+
+
+@pytest.mark.timeout(120)
+def test_a_file_that_is_no_data_is_refused_with_the_reason(server, open_page, tmp_path):
+    page, broken = open_tab(open_page), tmp_path / "page.json"
+    broken.write_text("<!doctype html><html></html>")
+    bring_in(page, [broken])
+    expect(page.locator(".dt-source.dt-is-bad")).to_contain_text("is a web page, not data")
+    expect(page.locator("#data-bring-start")).to_be_disabled()
+    page.locator("#data-address").fill("nowhere/at/all.jsonl")
+    page.keyboard.press("Enter")
+    expect(page.locator(".dt-source.dt-is-bad")).to_have_count(2)
+    page.locator("#data-address").fill("someone/something")
+    expect(page.locator("#data-subset")).to_be_visible()
+    for card in (1, 0):
+        page.locator(f".dt-source [data-drop='{card}']").click()
+    expect(page.locator(".dt-source")).to_have_count(0)
