@@ -24,6 +24,9 @@ HEAD = """
 import os, resource, sys, time
 sys.path.insert(0, {root!r})
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+class Clock:
+    def __init__(self): self.wall, self.cpu = time.perf_counter(), time.process_time()
+    def __str__(self): return f"{{time.perf_counter() - self.wall}} {{time.process_time() - self.cpu}}"
 """
 STUDIO = HEAD + """
 from studio import settings
@@ -36,9 +39,9 @@ if {plain!r}:
     version.language = lambda text: ""
 else:
     language.language("A sentence, so that the model of languages is loaded.")
-ctx, before, began = Context(settings.run_dir("rbench")), peak(), time.perf_counter()
+ctx, before, began = Context(settings.run_dir("rbench")), peak(), Clock()
 made = execute(BringIn, BringInRecipe(sources=[{path!r}]), None, settings.home() / "out", ctx)
-print(made.count(), time.perf_counter() - began, before, peak())
+print(made.count(), began, before, peak())
 """
 LIBRARY = HEAD + """
 import datasets
@@ -46,17 +49,17 @@ datasets.disable_progress_bars()
 def to_messages(row):
     asked = row["instruction"] + ("\\n\\n" + row["input"] if row["input"] else "")
     return {{"messages": [{{"role": "user", "content": asked}}, {{"role": "assistant", "content": row["output"]}}]}}
-before, began = peak(), time.perf_counter()
+before, began = peak(), Clock()
 rows = datasets.load_dataset("json", data_files={path!r}, split="train", cache_dir={cache!r})
 rows = rows.map(to_messages, remove_columns=rows.column_names)
 rows.to_parquet({cache!r} + "/out.parquet")
-print(len(rows), time.perf_counter() - began, before, peak())
+print(len(rows), began, before, peak())
 """
 SCREEN = HEAD + """
 from studio.datasets.inspect import inspect
-before, began = peak(), time.perf_counter()
+before, began = peak(), Clock()
 report = inspect({path!r})
-print(report["rows"], time.perf_counter() - began, before, peak())
+print(report["rows"], began, before, peak())
 """
 
 
@@ -75,13 +78,14 @@ def alpaca(path: Path, count: int = ROWS) -> None:
     path.write_text(json.dumps(rows, indent=2), "utf-8")
 
 
-def measured(code: str, home: str, **values: object) -> tuple[int, float, float, float]:
-    """(rows, seconds, MB before, MB at the peak) of a process of its own."""
+def measured(code: str, home: str, **values: object) -> tuple[int, float, float, float, float]:
+    """(rows, seconds, seconds of processor time, MB before, MB at the peak) of a process of its own."""
     env = os.environ | {"STUDIO_HOME": home, "OMP_NUM_THREADS": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code.format(root=str(ROOT), **values)], capture_output=True, text=True,
                           timeout=300, env=env, check=True)
-    rows, seconds, before, peak = done.stdout.split()[-4:]
-    return int(rows), float(seconds), float(before), float(peak)
+    rows, *numbers = done.stdout.split()[-5:]
+    seconds, cpu, before, peak = map(float, numbers)
+    return int(rows), seconds, cpu, before, peak
 
 
 def rows():
@@ -93,9 +97,10 @@ def rows():
         for what, code, values in (("studio: import with evidence, tags, language", STUDIO, {"plain": False}),
                                    ("studio: the same without the language", STUDIO, {"plain": True}),
                                    ("datasets: load_dataset + map + to_parquet", LIBRARY, {"cache": home + "/cache"})):
-            count, seconds, before, peak = measured(code, home, path=str(path), **values)
+            count, seconds, cpu, before, peak = measured(code, home, path=str(path), **values)
             assert count > 0.99 * ROWS, count
             yield what, f"{count / seconds:,.0f} rows/s", ""
+            yield "  a second of processor time (others use the machine too)", f"{count / cpu:,.0f} rows", ""
             yield "  memory above the loaded libraries, and in all", f"{peak - before:.0f} / {peak:.0f} MB", ""
         huge = Path(home) / "huge.jsonl"
         line = json.dumps({"prompt": "Why is the sky blue?", "completion": "Because of the air. " * 40}) + "\n"
@@ -104,7 +109,7 @@ def rows():
                 out.write(line * 1000)
         with huge.open("r+b") as out:
             out.truncate(HUGE)
-        count, seconds, before, peak = measured(SCREEN, home, path=str(huge))
+        count, seconds, _, before, peak = measured(SCREEN, home, path=str(huge))
         huge.unlink()
         yield "first screen of a 5 GB JSONL", f"{seconds:.2f} s", "< 2 s"
         yield "  rows estimated / in truth", f"{count / (HUGE / len(line)):.3f}", "0.9 to 1.1"
