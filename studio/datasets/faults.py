@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,12 @@ _CHAT = Detected("messages", {"messages": "messages"}, [], columns=["messages"])
 _CHAR_RUN = re.compile(r"([^\s\-=_.*#~+|─━═])\1{29,}")
 LEAST, TIMES, WORDS = 40, 3, 12  # a repeated stretch: letters in all, times in a row, words in all
 PERIOD = 200  # words of one repeated piece, at most
+# A text does not end with one of these.
+_OPEN = set("the a an of to and or in on at by for with from as that which who is are was were be been has have had will would can "
+            "could should not my your his her its our their this these those because if but so than into der die das ein eine und oder "
+            "mit von zu ist sind le la les un une et ou de des du el los las una y o con que es".split())
 SIDE = 40  # characters from which a side of a row is long enough to tell its language
+CODE = 0.12  # share of symbols from which a text is code or sums, which are of no language
 
 
 def has_special(row: Row) -> str | None:
@@ -99,7 +105,7 @@ def repeated(text: str) -> tuple[int, int] | None:
         if len(words) - len(names) >= WORDS * (TIMES - 1) // TIMES and (hit := _stretch(ids, WORDS)):
             start, period, length = hit
             piece = "".join(w for w, _, _ in words[start:start + period])
-            if len(piece) * (length // period) >= LEAST and any(map(str.isalpha, piece)):
+            if len(piece) * (length // period) >= LEAST and sum(map(str.isalpha, piece)) * 2 >= len(piece):
                 return words[start + period - 1][2], words[start + length - 1][2]
     if len(words) < len(text) / 20:  # scripts without spaces
         ids = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
@@ -146,12 +152,26 @@ def unfinished(row: Row) -> bool:
     """The last answer ends in the middle of a sentence."""
     if "text" in row or "label" in row or calls_tool(row):
         return False
-    return not ends_whole(answer(row))
+    return not ends_well(answer(row))
+
+
+def ends_well(text: str) -> bool:
+    """Ends like a finished text. Short last lines do too: a signature, a point of a list, a last line of code, a yes."""
+    text = text.rstrip()
+    if ends_whole(text):
+        return True
+    before, _, last = text.rpartition("\n")
+    words = last.split()
+    if not words or unicodedata.category(text[-1]) in ("So", "Sk", "Mn", "Cf", "Sc"):  # an emoji
+        return bool(words)
+    if words[-1].lower() in _OPEN:
+        return False
+    return len(words) <= (5 if before else 3) and (last.isascii() or len(last) <= 12) or words[-1].startswith(("http", "www.", "#"))
 
 
 def whole_sentences(text: str) -> str:
     """A text up to the end of its last whole sentence; empty if it has none."""
-    if ends_whole(text):
+    if ends_well(text):
         return text
     ends = [m.end() for m in _SENTENCE.finditer(text)]
     made = text[:ends[-1]].rstrip() if ends else ""
@@ -197,6 +217,11 @@ def ordered(row: Row) -> Row | str | None:
 
 def _conversation(turns: list[Row]) -> list[Row] | str | None:
     """Turns put in order, the reason why they cannot be, or ``None`` for nothing to do."""
+    roles = [m.get("role") for m in turns]
+    talk = roles[1:] if roles[:1] == ["system"] else roles
+    if talk and talk[::2].count("user") == talk[1::2].count("assistant") == len(talk) / 2 \
+            and all(isinstance(m.get("content"), str) and m["content"].strip() for m in turns):
+        return None  # as nearly all are
     made = normalise({"messages": turns}, _CHAT)
     if isinstance(made, Reject):
         return made.reason
@@ -237,7 +262,7 @@ def languages_differ(row: Row) -> tuple[str, str] | None:
     for role, text in texts_of(row):
         if role in ("user", "assistant"):
             sides[role == "assistant"] += " " + text
-    if min(map(len, sides)) < SIDE:
+    if min(map(len, sides)) < SIDE or max(map(symbol_share, sides)) > CODE:
         return None
     found = language(sides[0]), language(sides[1])
     return found if all(found) and found[0] != found[1] else None

@@ -21,7 +21,8 @@ KINDS = {
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![\w-])")
 # Domains that RFC 2606 keeps for examples belong to nobody.
 _NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|[\w-]+\.(?:test|example|invalid|localhost))$", re.I)
-_CARD = re.compile(r"(?<![\d.,-])(?:\d[ -]?){12,18}\d(?![\d]|[.,]\d)")
+# In groups as on the card, or without a gap; sums and what comes out of them are left alone.
+_CARD = re.compile(r"(?<![\d.,=+*/^-])(?<![=+*/^] )(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{4}|3\d{3}([ -]?)\d{6}\2\d{5})(?![\d]|[.,]\d| ?[=+*/^])")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
@@ -35,7 +36,7 @@ _SECRETS = re.compile(
     r"|(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,}|(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}"
     r"|(?<![A-Za-z0-9])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")  # JSON Web Tokens
 _NAMED = re.compile(r"(?i)\b(?:api[_ -]?key|secret(?:[_ -]?key)?|access[_ -]?token|auth[_ -]?token|password|passwd|pwd)"
-                    r"[\"']?\s*(?:[:=]|\bis\b)\s*[\"']?(?P<value>[^\s\"'<>\[\]{},;]{8,200})")
+                    r"[\"']?\s*(?:[:=]|\bis\b)\s*[\"']?(?P<value>[^\s\"'<>\[\]{}(),;]{8,200})(?!\()")
 # Numbers of persons whose check digits python-stdnum knows: pattern -> module.
 _IDS = [(re.compile(rf"(?<![\w.-])(?:{pattern})(?![\w-])"), module) for pattern, module in (
     (r"(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}", "us.ssn"),
@@ -105,7 +106,7 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
         # First digits and lengths of the card networks (ISO/IEC 7812), and no number of one digit only.
         known = (number[0] in "45" or number[:2] in ("34", "35", "36", "37", "38", "60", "62", "65")
                  or number[:3] in ("644", "645", "646", "647", "648", "649") or "2221" <= number[:4] <= "2720")
-        if known and 13 <= len(number) <= 19 and len(set(number)) > 1 and luhn.is_valid(number):
+        if known and len(set(number)) > 1 and luhn.is_valid(number):
             yield match.span()
 
 
@@ -166,8 +167,14 @@ def _phones(text: str, region: str) -> Iterator[tuple[int, int]]:
         return
     for match in phonenumbers.PhoneNumberMatcher(text, region or None, phonenumbers.Leniency.VALID, 20):
         written = match.raw_string
-        if written.startswith("+") or (re.search(r"[ ().\-/]", written) and phonenumbers.is_valid_number(match.number)):
+        if written.startswith("+") or _grouped(written):
             yield match.start, match.end
+
+
+def _grouped(written: str) -> bool:
+    """Written as a telephone number is, not as a row of numbers or a sum."""
+    groups = re.findall(r"\d+", written)
+    return 2 <= len(groups) <= 6 and all(len(group) > 1 for group in groups[1:]) and not re.search(r"\s[-/.]\s|\d/\d", written)
 
 
 _FINDERS = {"email": _emails, "card": _cards, "iban": _ibans, "id": _ids, "ip": _ips, "secret": _secrets}

@@ -163,7 +163,7 @@ def judged(gone: set[str], folder: Path) -> str:
         for word in set(text.split()):
             for other in earlier.get(word, ()):
                 votes[other] = votes.get(other, 0) + 1
-        near = sorted(votes, key=votes.get, reverse=True)[:5]
+        near = sorted(votes, key=votes.get, reverse=True)[:20]
         top = max((len(mine & sets[o]) / len(mine | sets[o]) for o in near), default=0.0)
         if top >= THRESHOLD:
             like, hit = like + 1, hit + (text in gone)
