@@ -79,7 +79,9 @@
       this.offer();
       const ref = studio.param("data"), view = studio.param("view");
       if (VIEWS.includes(view)) this.view = view;
-      if (this.props.value?.wanted && Object.keys(this.props.value.wanted).length) return this.wanted(this.props.value.wanted);
+      const wanted = this.props.value?.wanted;
+      if (wanted && Object.keys(wanted).length) setTimeout(() => this.wanted(wanted));  // once this is done
+      if (wanted?.ref) return;
       if (ref && ref !== "bring" && ref !== "make") await this.openVersion(ref);
       else if (ref) this.go(ref);
       else if (this.state.versions.length) await this.openVersion((this.state.versions.find((v) => v.stage !== "step") || this.state.versions[0]).ref);
@@ -261,6 +263,7 @@
       if (!values.name && from && values.kind === "data" && values.method !== "export") values.name = studio.dataParts.stem(from.name);
       if (!values.name) delete values.name;
       const run = await studio.call("submit", { values });
+      this.job.asked = run.id;
       const over = this.job.follow(run.id);
       window.dispatchEvent(new CustomEvent("studio:runs"));
       this.$(".dt-main").scrollTop = 0;

@@ -168,7 +168,9 @@
       this.$("#data-bring-start").disabled = true;
       try {
         await this.frame.submit(values);
-        Object.assign(this, { sources: [], columns: {}, format: "auto" });
+        Object.assign(this, { sources: [], columns: {}, format: "auto", form: null });
+        this.$(".dt-form").replaceWith(Object.assign(document.createElement("div"), { className: "dt-form" }));
+        this.refresh();
       } catch (error) {
         const rest = this.form.showErrors(error.fields || { [error.field || "recipe"]: `${error.message} ${error.hint || ""}`.trim() }, true);
         problems.innerHTML = rest.map((message) => `<p class="st-finding st-level-error">${esc(message)}</p>`).join("");

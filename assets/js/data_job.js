@@ -16,7 +16,7 @@
 
     /** Show a run here. The promise resolves to it when it is over. */
     follow(id) {
-      Object.assign(this, { id, cursor: 0, run: null, state: null, progress: null, log: "", marks: [], settled: false, files: null, published: "" });
+      Object.assign(this, { id, cursor: 0, run: null, state: null, progress: null, log: "", marks: [], settled: false, seen: false, files: null, published: "" });
       studio.followed.add(id);
       this.here();
       const over = new Promise((resolve) => this.waiting.set(id, resolve));
@@ -64,6 +64,7 @@
       const lines = (news.log || "").split("\n").filter((line) => line.trim());
       if (lines.length) this.log = lines.at(-1);
       const over = !studio.active(news.state);
+      this.seen ||= !over;  // else it had ended before this page looked
       if (!this.run || over || news.state !== this.state) this.run = await studio.call("run", { run: id });
       if (id !== this.id) return;
       this.state = over ? this.run.state : news.state;
@@ -90,7 +91,7 @@
     async offer(files) {
       try { this.files = (await Promise.all(files.map((file) => studio.call("data_file", { id: file.id })))).flat(); } catch (error) { this.files = []; studio.failed(error); }
       this.draw();
-      if (this.files.length === 1) this.place.querySelector("a[download]")?.click();
+      if (this.files.length === 1 && (this.seen || this.asked === this.id)) this.place.querySelector("a[download]")?.click();
     }
 
     title() { return this.run ? this.frame.state.steps.find((s) => s.name === this.run.method)?.title || studio.method(this.run) : ""; }

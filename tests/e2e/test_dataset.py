@@ -291,6 +291,7 @@ def test_a_dataset_is_exported_and_downloaded(server, open_page, tmp_path):
         page.locator("dialog [type=submit]").click()
     saved = tmp_path / "saved.jsonl"
     waiting.value.save_as(saved)
+    assert waiting.value.suggested_filename == "sums.jsonl"
     rows = [json.loads(line) for line in saved.read_text("utf-8").splitlines()]
     assert len(rows) == total and set(rows[0]["messages"][0]) >= {"role", "content"}
 
@@ -340,6 +341,10 @@ def test_other_parts_of_the_page_open_datasets_here(server, open_page):
     page.locator(f'.st-item[data-ref="{ref}"] [data-act=data]').click()
     expect(page.locator("#tab-data-button")).to_have_attribute("aria-selected", "true")
     expect(page.locator(".dt-name h1")).to_have_text("sums")
+    first = open_page("?tab=library")  # where the tab was never opened before
+    first.locator(f'.st-item[data-ref="{ref}"] [data-act=data]').click()
+    expect(first.locator(".dt-name h1")).to_have_text("sums")
+    first.close()
     page.evaluate("studio.open('data', {values: {dataset: 'shipped:polite'}})")  # as the search of the Hub does
     expect(page.locator(".dt-source")).to_contain_text("Polite answers")
     page.locator("#tab-finetune-button").click()
