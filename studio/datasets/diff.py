@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.datasets.table import MOST_ROWS, Table, columns, connect, escaped, first
+from studio.datasets.duck import columns, connect, escaped, first
+from studio.datasets.table import MOST_ROWS, Table
 from studio.datasets.version import Version
 from studio.errors import StudioError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -72,13 +72,12 @@ class Query:
         """All rows in the order of the file."""
         return not self.filters and self.sort == "pos"
 
-    def without(self, name: str, key: str = "") -> Query:
+    def without(self, name: str = "", key: str = "") -> Query:
         """The same query with one filter taken off, for counting what that filter could be set to."""
-        lists = {k: v for k, v in self.lists.items() if k != name}
-        ranges = {k: v for k, v in self.ranges.items() if k != name}
-        tags = {k: v for k, v in self.tags.items() if name != "tags" or k != key}
-        states = () if name == "state" else self.states
-        return Query(self.split, self.search, self.regex, lists, tags, ranges, states)
+        return replace(self, lists={k: v for k, v in self.lists.items() if k != name},
+                       ranges={k: v for k, v in self.ranges.items() if k != name},
+                       tags={k: v for k, v in self.tags.items() if name != "tags" or k != key},
+                       states=() if name == "state" else self.states)
 
     def where(self) -> tuple[str, list[Any]]:
         """Condition on the content, and its parameters."""

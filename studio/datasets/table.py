@@ -7,63 +7,31 @@ now.
 
 from __future__ import annotations
 
-import glob
-import re
 import threading
 import time
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from studio.datasets.duck import columns, counts, cursor, escaped, fetched, first, one, tag_counts
 from studio.datasets.edits import REVIEWS, Edits, Mark
 from studio.datasets.query import NONE, STATES, Query
 from studio.datasets.version import COLUMNS, Item, Version, item_of
 from studio.errors import StudioError
 
 if TYPE_CHECKING:
-    import duckdb
     import numpy as np
 
 MOST_ROWS = 200  # of a page
 PAGE_TEXT = 4 << 20  # characters of a page; longer rows are shown cut
 CUT = 2000  # characters that are left of a text of such a row
 CACHED = 64 << 20  # bytes of row numbers kept
-MEMORY = "512MB"  # of one connection
-TOP = 50  # values of a menu
 
 _positions: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 _facts: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
 _lock = threading.Lock()
 _working: dict[tuple[Any, ...], threading.Lock] = {}
-_shared: duckdb.DuckDBPyConnection | None = None
-
-
-def connect(memory: str = MEMORY, temp: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """An empty database in memory: one thread, bounded, no extensions from outside.
-
-    Args:
-        temp: Folder to spill to; without one a query that needs more than ``memory`` fails.
-    """
-    import duckdb
-
-    config = {"threads": 1, "memory_limit": memory, "temp_directory": str(temp or ""),
-              "autoinstall_known_extensions": False, "autoload_known_extensions": False,
-              "python_enable_replacements": False}  # a name in a query is never a variable of this program
-    return duckdb.connect(config=config)
-
-
-def cursor() -> duckdb.DuckDBPyConnection:
-    """A cursor on the database that this process shares."""
-    global _shared
-    with _lock:
-        if _shared is None:
-            _shared = connect()
-        return _shared.cursor()
-
-
-def escaped(path: Path) -> str:
-    """A path that ``read_parquet`` takes literally."""
-    return glob.escape(str(path))
 
 
 class Table:
@@ -112,38 +80,67 @@ class Table:
         if query.plain:
             return range(total - 1, -1, -1) if query.desc else range(total)
         marks = self.marks(query.split)
-        stamp = (self.edits.stamp if query.states else self.edits.content_stamp) if self.edits and marks else 0
+        if not query.states:
+            return self._content(query, marks)
+        found = self._content(query.without("state"), marks)
+        return found[_in_state(query.states, marks, found)]
+
+    def _content(self, query: Query, marks: dict[int, Mark]) -> np.ndarray:
+        """Row numbers of the rows whose content is asked for, with changed rows as they are now.
+
+        The file is looked through once for a question, whatever is changed afterwards; only another order than that of
+        the file has to be worked out again.
+        """
+        import numpy as np
+
+        changed = {pos: mark for pos, mark in marks.items() if mark.content}
+        if query.sort != "pos":
+            stamp = self.edits.content_stamp if changed else 0
+            return self._remembered(query, stamp, lambda: self._search(query, changed))
+        upward = replace(query, desc=False)
+        if query.plain:
+            found = np.arange(self.count(query.split), dtype=np.int32)
+            return found[::-1] if query.desc else found
+        found = self._remembered(upward, 0, lambda: self._search(upward))
+        if changed:
+            here = np.array(sorted(changed), np.int32)
+            now = self._search(upward, changed, only_changed=True)
+            found = np.union1d(np.setdiff1d(found, here, assume_unique=True), now)
+        return found[::-1] if query.desc else found
+
+    def _remembered(self, query: Query, stamp: int, work: Callable[[], np.ndarray]) -> np.ndarray:
         key = (*self.key, query.key, stamp)
         with _lock:
             if (found := _positions.get(key)) is not None:
                 _positions.move_to_end(key)
                 return found
             working = _working.setdefault(key, threading.Lock())
-        with working:  # the same question asked twice at once is worked out once
+        try:
+            with working:  # the same question asked twice at once is worked out once
+                with _lock:
+                    found = _positions.get(key)
+                if found is None:
+                    found = work()
+                    _remember(key, found)
+        finally:
             with _lock:
-                found = _positions.get(key)
-            if found is None:
-                found = self._search(query, marks)
-                _remember(key, found)
-        with _lock:
-            _working.pop(key, None)
+                _working.pop(key, None)
         return found
 
-    def _search(self, query: Query, marks: dict[int, Mark]) -> np.ndarray:
+    def _search(self, query: Query, changed: dict[int, Mark] | None = None, only_changed: bool = False) -> np.ndarray:
         where, values = query.where()
         order, more = query.order()
-        source, given = self.source(query.split, marks, bool(query.states))
-        if query.states:
-            where += _states(query)
+        source, given = self.source(query.split, changed, only_changed=only_changed)
         sql = f"SELECT pos::INTEGER AS pos FROM {source} WHERE {where} ORDER BY {order}"
         with cursor() as con:
             return columns(con, sql, [*given, *values, *more])["pos"]
 
-    def source(self, split: str, marks: dict[int, Mark] | None = None, states: bool = False) -> tuple[str, list[Any]]:
+    def source(self, split: str, marks: dict[int, Mark] | None = None,
+               only_changed: bool = False) -> tuple[str, list[Any]]:
         """``FROM`` terms and their parameters: the columns of a split and ``pos``, with changed rows as they are now.
 
         Args:
-            states: Add the columns that :data:`_STATE_SQL` reads.
+            only_changed: The changed rows alone.
         """
         names = ", ".join(COLUMNS) + (", reason, detail" if split == "dropped" else "")
         sql = f"(SELECT file_row_number AS pos, {names} FROM read_parquet(?))"
@@ -151,12 +148,10 @@ class Table:
         if changed := {pos: mark for pos, mark in (marks or {}).items() if mark.content}:
             items = self.items(split, sorted(changed))
             more, given = _changed([(pos, edited(item, changed[pos])) for pos, item in items])
+            if only_changed:
+                return f"({more})", given
             sql = f"(SELECT * FROM {sql} WHERE pos NOT IN (SELECT unnest(?::BIGINT[])) UNION ALL BY NAME {more})"
             values += [list(changed), *given]
-        if states:
-            more, given = _marked(marks or {})
-            sql = f"{sql} LEFT JOIN {more} USING (pos)"
-            values += given
         return sql, values
 
     def marks(self, split: str) -> dict[int, Mark]:
@@ -176,7 +171,7 @@ class Table:
         if high - low + 1 > len(positions):
             sql, values = f"{sql} AND file_row_number IN (SELECT unnest(?::BIGINT[]))", [*values, positions]
         with cursor() as con:
-            found = _run(lambda: con.execute(f"{sql} ORDER BY 1", values).fetchall())
+            found = fetched(con, f"{sql} ORDER BY 1", values)
         return [(*raw[:9], list(raw[9].items()) if raw[9] else None, *raw[10:]) for raw in found]
 
     def rows(self, split: str, positions: list[int], whole: bool = False) -> list[dict[str, Any]]:
@@ -225,23 +220,32 @@ class Table:
 
     def facets(self, query: Query) -> dict[str, Any]:
         """How many rows each value of each menu would leave, the menu's own choice aside."""
+        import numpy as np
+
         found: dict[str, Any] = {"split": {name: self.count(name) for name in [*self.version.splits, "dropped"]}}
         if not self.count(query.split):
             return found
-        source, given = self.source(query.split, self.marks(query.split), True)
+        marks = self.marks(query.split)
+        source, given = self.source(query.split, marks)
         with cursor() as con:
 
-            def narrowed(name: str, key: str = "") -> tuple[str, list[Any]]:
+            def narrowed(name: str = "", key: str = "") -> tuple[str, list[Any]]:
+                """The rows that all other filters leave; each set of row numbers is worked out once."""
                 rest = query.without(name, key)
-                where, values = rest.where()
-                where += _states(rest) if rest.states else ""
-                return f"(SELECT * FROM {source} WHERE {where})", given + values
+                if rest.plain:
+                    return source, given
+                view = f"hits_{len(views)}" if rest.key not in views else views[rest.key]
+                if rest.key not in views:
+                    views[rest.key] = view
+                    con.register(view, {"pos": np.ascontiguousarray(self.matching(rest))})
+                return f"(SELECT * FROM {source} SEMI JOIN {view} USING (pos))", given
 
+            views: dict[str, str] = {}
             for column in ("lang", "source", "label", "reason"):
                 if column != "reason" or query.split == "dropped":
                     found[column] = {value or NONE: n for value, n in counts(con, *narrowed(column), column)}
             found["tags"] = {}
-            for key, value, n in tag_counts(con, *narrowed("tags", "")):
+            for key, value, n in tag_counts(con, *narrowed()):
                 found["tags"].setdefault(key, {})[value] = n
             for key in query.tags:
                 found["tags"][key] = {v: n for k, v, n in tag_counts(con, *narrowed("tags", key)) if k == key}
@@ -249,9 +253,8 @@ class Table:
                 sql, values = narrowed(column)
                 low, high, n = first(con, f"SELECT min({column}), max({column}), count({column}) FROM {sql}", values)
                 found[column] = {"min": low, "max": high, "count": n}
-            sql, values = narrowed("state")
-            sums = ", ".join(f"count(*) FILTER (WHERE {_STATE_SQL[state]})" for state in STATES)
-            found["state"] = dict(zip(STATES, first(con, f"SELECT {sums} FROM {sql}", values), strict=True))
+        rest = self.matching(query.without("state"))
+        found["state"] = {state: int(_in_state((state,), marks, rest).sum()) for state in STATES}
         return found
 
 
@@ -285,22 +288,19 @@ def shortened(value: Any) -> Any:
     return {k: shortened(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-_STATE_SQL = {"edited": "coalesce(m_edited, false)", "deleted": "coalesce(m_deleted, false)",
-              "noted": "coalesce(m_noted, false)", "unreviewed": "m_review IS NULL",
-              **{word: f"coalesce(m_review = '{word}', false)" for word in REVIEWS}}
+_STATES = {"edited": lambda mark: mark.content, "deleted": lambda mark: mark.deleted,
+           "noted": lambda mark: bool(mark.note), **{word: lambda mark, word=word: mark.review == word for word in REVIEWS}}
 
 
-def _states(query: Query) -> str:
-    return f" AND ({' OR '.join(_STATE_SQL[state] for state in query.states)})"
+def _in_state(states: tuple[str, ...], marks: dict[int, Mark], found: Any) -> np.ndarray:
+    """Which of some row numbers are in one of the states."""
+    import numpy as np
 
-
-def _marked(marks: dict[int, Mark]) -> tuple[str, list[Any]]:
-    """What was done to rows, as a table."""
-    columns = {"pos": ("BIGINT", list(marks)), "m_edited": ("BOOLEAN", [mark.content for mark in marks.values()]),
-               "m_deleted": ("BOOLEAN", [mark.deleted for mark in marks.values()]),
-               "m_noted": ("BOOLEAN", [bool(mark.note) for mark in marks.values()]),
-               "m_review": ("VARCHAR", [mark.review for mark in marks.values()])}
-    return _unnested(columns)
+    here = [pos for pos, mark in marks.items() if any(_STATES[state](mark) for state in states if state in _STATES)]
+    made = np.isin(found, here)
+    if "unreviewed" in states:
+        made |= ~np.isin(found, [pos for pos, mark in marks.items() if mark.review])
+    return made
 
 
 def _changed(items: list[tuple[int, Item]]) -> tuple[str, list[Any]]:
@@ -319,62 +319,6 @@ def _changed(items: list[tuple[int, Item]]) -> tuple[str, list[Any]]:
 def _unnested(columns: dict[str, tuple[str, list[Any]]]) -> tuple[str, list[Any]]:
     parts = ", ".join(f"unnest(?::{kind}[]) AS {name}" for name, (kind, _) in columns.items())
     return f"(SELECT {parts})", [values for _, values in columns.values()]
-
-
-def counts(con: Any, source: str, given: list[Any], column: str, top: int = TOP) -> list[tuple[Any, int]]:
-    """(value, rows) of a column, the most frequent first. ``column`` is one of ours."""
-    sql = f"SELECT {column}, count(*) AS n FROM {source} GROUP BY 1 ORDER BY n DESC, 1 LIMIT {top}"
-    return _run(lambda: con.execute(sql, given).fetchall())
-
-
-def tag_counts(con: Any, source: str, given: list[Any]) -> list[tuple[str, str, int]]:
-    """(key, value, rows), the most frequent values of each of the first keys."""
-    sql = f"""SELECT key, value, n FROM (SELECT t.key AS key, t.value AS value, count(*) AS n
-              FROM (SELECT unnest(map_entries(tags)) AS t FROM {source} WHERE tags IS NOT NULL) GROUP BY 1, 2)
-              QUALIFY row_number() OVER (PARTITION BY key ORDER BY n DESC, value) <= {TOP}
-              ORDER BY key, n DESC, value"""
-    return _run(lambda: con.execute(sql, given).fetchall())
-
-
-def first(con: Any, sql: str, values: list[Any]) -> tuple[Any, ...]:
-    return _run(lambda: con.execute(sql, values).fetchone())
-
-
-def one(con: Any, sql: str, values: list[Any]) -> Any:
-    return first(con, sql, values)[0]
-
-
-def columns(con: Any, sql: str, values: list[Any]) -> dict[str, np.ndarray]:
-    """The answer as one array a column; not Arrow, which would bring pandas into the page's process."""
-    return _run(lambda: con.execute(sql, values).fetchnumpy())
-
-
-def _run(work: Any) -> Any:
-    """Call DuckDB; what a person can mend is said to them.
-
-    Raises:
-        StudioError: a regular expression that cannot be read, too little memory, or a file that is gone or damaged.
-    """
-    import duckdb
-
-    try:
-        return work()
-    except duckdb.OutOfMemoryException as err:
-        raise StudioError("This needs more memory than the table may use.", "Narrow the search.", "search") from err
-    except duckdb.Error as err:
-        said = str(err).partition(": ")[2].split("\n")[0]
-        if isinstance(err, duckdb.IOException) or ".parquet" in said:
-            raise StudioError("The files of this dataset cannot be read.", "Run the step that made it again.",
-                              "dataset") from err
-        if not isinstance(err, duckdb.InvalidInputException) or not _RE2.match(said):
-            raise
-        raise StudioError(f"This is no regular expression: {said.replace('(?im)', '')[:200]}.",
-                          "Look-arounds and back references are not known here.", "search") from err
-
-
-# What RE2, the regular expressions of DuckDB, says of a pattern that it does not take.
-_RE2 = re.compile("missing|unexpected|trailing|no argument|invalid (escape|character|repetition|perl|UTF|named)"
-                  "|bad repetition|pattern too large")
 
 
 def _remember(key: tuple[Any, ...], found: Any) -> None:

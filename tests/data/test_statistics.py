@@ -237,3 +237,27 @@ def test_reports_are_known_by_name(home: Path) -> None:
     with pytest.raises(StudioError, match="no report"):
         report.path_of("../x", "statistics")
     assert Version
+
+
+def test_only_the_tokenizer_of_a_hub_model_is_fetched(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights stay where they are; a model without a fast tokenizer is told so; an adapter counts as its base."""
+    from tests.hub_stand_in import Hub, Repo
+    from tests.models import make_adapter
+
+    files = {p.name: p.read_bytes() for p in STARTER.iterdir() if p.is_file()}
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with Hub(Repo("lab/starter", files=files), Repo("lab/slow", files={
+            name: files[name] for name in ("config.json", "model.safetensors")})) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        folder, label, context = folder_of("hub:lab/starter")
+        assert (label, context) == ("lab/starter", 512) and folder.is_relative_to(home)
+        assert not [asked for asked in server.requests if "safetensors" in asked]
+        with pytest.raises(StudioError, match="lacks a file") as refused:
+            folder_of("hub:lab/slow")
+        assert refused.value.field == "model"
+    rows = [{"prompt": "What colour is grass?", "completion": "Green."}]
+    assert Tokens(folder).count(rows) == Tokens(STARTER).count(rows)
+    assert not (tmp_path / "cache").exists(), "a folder there would be taken for the whole model"
+    adapter = make_adapter(home / "adapter", str(STARTER))
+    assert folder_of(str(adapter))[0] == STARTER

@@ -80,7 +80,7 @@ class Statistics(Report):
 
 def _columns(source: Version, total: int, ctx: Context) -> dict[str, Any]:
     """What DuckDB counts over all rows."""
-    from studio.datasets.table import connect, escaped
+    from studio.datasets.duck import connect, escaped
 
     temp = ctx.run_dir / "temp"
     temp.mkdir(exist_ok=True)
