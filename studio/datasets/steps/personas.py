@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING, Any, Literal
 
 from studio.datasets import llm
-from studio.datasets.generate import (TEXTS, Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, chat, numbered,
+from studio.datasets.generate import (Asker, Bad, Generation, Job, Made, MakeRecipe, MakeStep, chat, numbered,
                                       reminder, rows_of)
 from studio.datasets.generate_text import Seen, listed, unquoted, words
 from studio.datasets.steps.documents import document
