@@ -3,7 +3,6 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const RANGES = ["chars", "turns", "score"];
-  const STATES = ["edited", "deleted", "keep", "drop", "better", "worse", "rewrite", "unreviewed"];
   const key = (name) => (name.startsWith("tag:") ? name.slice(4) : t(`dataview.filter.${name}`));
   const count = (n) => studio.dataRow.count(n);
 
@@ -88,7 +87,8 @@
     word(name, value) {
       if (name === "state") return t(`dataview.state.${value}`);
       if (name === "label") { const text = t(`dataview.label.${value}`); return text.startsWith("dataview.") ? value : text; }
-      return value === "" || value == null ? t("dataview.filter.unknown") : String(value);
+      if (name === "lang" && value && value !== "none") return studio.dataRow.language(value);
+      return value === "" || value === "none" || value == null ? t("dataview.filter.unknown") : String(value);
     }
 
     draw() {
@@ -164,7 +164,7 @@
 
     list(box, name, facet) {
       const chosen = new Set((this.value(name) || []).map(String)), counted = new Map(pairs(facet).map(([v, n]) => [String(v ?? ""), n]));
-      if (name === "state") for (const s of STATES) if (!counted.has(s) && s !== "rewrite") counted.set(s, null);
+      if (name === "state") for (const [s, n] of counted) if (n === 0) counted.delete(s);
       for (const v of chosen) if (!counted.has(v)) counted.set(v, 0);
       const all = [...counted];
       box.innerHTML = `${all.length > 10 ? `<input type="search" class="st-dv-find" placeholder="${esc(t("dataview.filter.find"))}" aria-label="${esc(t("dataview.filter.find"))}">` : ""}

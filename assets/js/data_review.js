@@ -41,7 +41,7 @@
       const other = this.ref !== open.ref || this.hash !== open.hash;
       Object.assign(this, { open, ref: open.ref, hash: open.hash });
       if (other) {
-        const kept = JSON.parse(localStorage.getItem(this.memory) || "{}");
+        const kept = this.recall();
         this.split = open.splits.includes(kept.split) ? kept.split : open.splits[0];
         this.filter = SHOW.includes(kept.filter) ? kept.filter : "unreviewed";
         this.splitBox.innerHTML = open.splits.map((s) => `<option value="${esc(s)}">${esc(t(`dataview.split.${s}`))}</option>`).join("");
@@ -56,6 +56,8 @@
 
     hide() { this.visible = false; this.editing = null; }
 
+    recall() { try { return JSON.parse(localStorage.getItem(this.memory)) || {}; } catch { return {}; } }
+
     remember() { localStorage.setItem(this.memory, JSON.stringify({ split: this.split, filter: this.filter, pos: this.now?.pos })); }
 
     query(filter = this.filter) { return { split: this.split, ...(filter === "all" ? {} : { state: [filter] }) }; }
@@ -69,7 +71,7 @@
 
     async restart(pos = 0) {
       const gen = ++this.gen;
-      Object.assign(this, { rows: [], index: 0, base: this.filter === "all" ? Math.max(0, pos || 0) : 0, end: false, editing: null });
+      Object.assign(this, { rows: [], index: 0, loading: null, base: this.filter === "all" ? Math.max(0, pos || 0) : 0, end: false, editing: null });
       this.keysBar();
       this.card.setAttribute("aria-busy", "true");
       try {
@@ -120,7 +122,7 @@
       this.card.innerHTML = `<header class="st-dv-card-head"><b>${esc(t("dataview.side.row", { n: R.count(item.pos + 1) }))}</b>${R.label(item.label)}<span class="st-dv-card-state">${R.state(item)}</span><span class="st-push"></span><span class="st-muted">${facts.map(esc).join(" · ")}</span></header>
         ${R.tagsOf(item).length ? `<p class="st-dv-tags">${R.tagsOf(item).map(([k, v]) => `<span class="st-tag">${esc(k)}: ${esc(v)}</span>`).join(" ")}</p>` : ""}
         <div class="st-dv-card-body">${R.shown(item.row)}</div>
-        ${item.cut ? `<p class="st-muted">${esc(t("dataview.side.cut", { n: R.count(item.cut) }))}</p>` : ""}
+        ${item.cut ? `<p class="st-muted">${esc(t("dataview.review.cut", { n: R.count(item.cut) }))}</p>` : ""}
         <label class="st-dv-note" ${item.state.note ? "" : "hidden"}><span>${esc(t("dataview.key.note"))}</span><input data-note maxlength="2000" value="${esc(item.state.note || "")}"></label>`;
       const note = this.card.querySelector("[data-note]");
       note.onkeydown = (event) => {
@@ -226,7 +228,7 @@
     }
 
     rewrite(item) {
-      if (item.cut) return this.shared.toast(t("dataview.side.cut", { n: studio.dataRow.count(item.cut) }), "bad");
+      if (item.cut) return this.shared.toast(t("dataview.review.cut", { n: studio.dataRow.count(item.cut) }), "bad");
       const body = this.card.querySelector(".st-dv-card-body"), done = () => { this.editing = null; this.keysBar(); this.draw(); this.card.focus({ preventScroll: true }); };
       const save = (row) => {
         if (JSON.stringify(row) === JSON.stringify(item.row)) return done();

@@ -174,6 +174,11 @@
     event.target.remove();
   });
 
+  /** A language by its code: "German (de)". */
+  const language = (code) => {
+    try { const name = new Intl.DisplayNames(["en"], { type: "language" }).of(code); return name && name !== code ? `${name} (${code})` : code; } catch { return code; }
+  };
+
   const label = (value) => (value ? `<span class="st-dv-label st-dv-${esc(value)}">${esc(t(`dataview.label.${value}`))}</span>` : "");
 
   /** What happened to a row since the version was made, as small tags. */
@@ -193,5 +198,5 @@
 
   const tagsOf = (item) => (Array.isArray(item.tags) ? item.tags : Object.entries(item.tags || {}));
 
-  studio.dataRow = { parts, brief, shown, marked, matcher, line, count, clone, Editor, expand, label, state, tagsOf, roleName, room };
+  studio.dataRow = { parts, brief, shown, marked, matcher, line, count, clone, Editor, expand, label, state, tagsOf, roleName, room, language };
 })();

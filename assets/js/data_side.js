@@ -3,6 +3,8 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
 
+  const HUGE = 1e6; // characters of a row that is read here but not edited
+
   class Side {
     /** host: edit(ops) -> Promise, whole(item) -> Promise, step(by), close(), focus(), matcher(), why(item), readonly(). */
     constructor(place, host) {
@@ -45,6 +47,9 @@
       if (item.cut) this.fill(item);
     }
 
+    /** Too much text for a field of a page. */
+    get huge() { return this.item.cut > HUGE || this.item.chars > HUGE; }
+
     draw() {
       const item = this.item, R = studio.dataRow, read = this.host.readonly();
       this.error.hidden = true;
@@ -60,12 +65,12 @@
         tab.tabIndex = tab.dataset.view === this.view ? 0 : -1;
         if (tab.dataset.view === "original") tab.hidden = !item.state?.edited;
       }
-      const cut = item.cut ? `<p class="st-muted">${esc(t("dataview.side.cut", { n: R.count(item.cut) }))}</p>` : "";
+      const json = this.view === "json" ? JSON.stringify(item.row, null, 2) : "", cut = this.huge ? `<p class="st-muted">${esc(t("dataview.side.cut", { n: R.count(item.cut || item.chars) }))}</p>` : "";
       if (this.view === "original") this.before(item);
-      else this.body.innerHTML = cut + (this.view === "text" ? R.shown(item.row, this.host.matcher()) : `<pre class="st-dv-json" tabindex="0">${R.marked(JSON.stringify(item.row, null, 2), this.host.matcher())}</pre>`);
+      else this.body.innerHTML = cut + (this.view === "text" ? R.shown(item.row, this.host.matcher()) : `<pre class="st-dv-json" tabindex="0">${R.marked(json.slice(0, HUGE), this.host.matcher())}${json.length > HUGE ? "…" : ""}</pre>`);
       const button = (act, words, kind = "") => `<button type="button" class="st-btn st-small ${kind}" data-act="${act}">${esc(t(words))}</button>`;
       const s = item.state || {};
-      this.foot.innerHTML = read ? `<span class="st-muted">${esc(t("dataview.side.readonly"))}</span>` : `${button("edit", "dataview.side.edit")}${s.deleted ? button("restore", "dataview.restore") : button("delete", "dataview.delete", "st-danger")}
+      this.foot.innerHTML = read ? `<span class="st-muted">${esc(t("dataview.side.readonly"))}</span>` : `${this.huge ? "" : button("edit", "dataview.side.edit")}${s.deleted ? button("restore", "dataview.restore") : button("delete", "dataview.delete", "st-danger")}
         ${s.edited || s.review || s.note ? button("clear", "dataview.side.clear") : ""}${button("tag", "dataview.side.tag")}
         <label class="st-dv-note"><span class="st-visually-hidden">${esc(t("dataview.side.note"))}</span><input data-note maxlength="2000" placeholder="${esc(t("dataview.side.note"))}" value="${esc(s.note || "")}"></label>`;
       const note = this.foot.querySelector("[data-note]");
@@ -106,7 +111,7 @@
     }
 
     edit() {
-      if (this.host.readonly() || this.editor || this.item.cut) return;
+      if (this.host.readonly() || this.editor || this.huge) return;
       if (this.view === "original") { this.view = "text"; this.draw(); }
       this.foot.innerHTML = `<button type="button" class="st-btn st-small st-primary" data-act="save">${esc(t("dataview.side.save"))}</button><button type="button" class="st-btn st-small" data-act="cancel">${esc(t("action.cancel"))}</button><small class="st-muted">${esc(t("dataview.side.keys"))}</small>`;
       const cancel = () => { this.editor = null; this.draw(); this.host.focus?.(); };

@@ -92,7 +92,7 @@
     bars(id, facet, filter, least = 1) {
       const all = rest(entries(facet));
       if (all.length < least) return null;
-      const name = (k) => (k === null ? t("dataview.plot.others") : id === "labels" && ["good", "bad"].includes(k) ? t(`dataview.label.${k}`) : id === "formats" ? k.replaceAll("_", " ") : unknown(k));
+      const name = (k) => (k === null ? t("dataview.plot.others") : id === "labels" && ["good", "bad"].includes(k) ? t(`dataview.label.${k}`) : id === "formats" ? k.replaceAll("_", " ") : id === "languages" && k && k !== "none" ? studio.dataRow.language(k) : unknown(k));
       const full = all.map(([k]) => name(k));
       return { id, title: t(`dataview.plot.${id}`), flat: true, names: full, shown: this.short(full), hover: full, ...this.single(full), series: [{ name: t("dataview.plot.rows"), values: all.map(([, n]) => n) }],
         pick: filter ? (i) => all[i][0] !== null && this.rows({ query: { [filter]: [all[i][0] || "none"] } }) : null };

@@ -49,6 +49,7 @@
       this.wanted = null;
       if (wanted) {
         this.split = wanted.split || this.split;
+        this.shut();
         Object.assign(this, { sort: wanted.sort || "", desc: !!wanted.desc });
         this.filters.reset(wanted.query || {});
       }
@@ -82,8 +83,9 @@
       this.splits.querySelector("[aria-checked=true]").focus();
     }
 
-    take(split) {
-      if (split === this.split) return;
+    async take(split) {
+      if (split === this.split || (!this.side.place.hidden && !(await this.side.leave()))) return;
+      this.shut(); // the open row is one of the split before
       this.split = split;
       for (const key of ["reason", "state"]) delete this.filters.query[key];
       if (this.sort === "reason") this.sort = "";
@@ -158,6 +160,7 @@
       const work = this.shared.call("data_rows", { ref: this.ref, query: this.query(), sort: this.sort || null, desc: this.desc, offset: page * PAGE, limit: PAGE }).then((found) => {
         if (gen !== this.gen) return;
         this.pages.set(page, found.rows);
+        for (const item of found.rows) if (this.chosen.has(item.pos)) this.chosen.set(item.pos, item);
         this.pages.size > PAGES && this.pages.delete(this.pages.keys().next().value);
         this.arrived(found, first);
       }).catch((error) => gen === this.gen && this.failed(error)).finally(() => gen === this.gen && this.pending.delete(page));
@@ -241,7 +244,7 @@
       if (!row) return;
       const i = Number(row.dataset.i), check = event.target.closest(".st-dv-c-check");
       if (event.shiftKey) { window.getSelection()?.removeAllRanges(); return this.range(i); }
-      if (check || event.ctrlKey || event.metaKey) { this.toggle(i); this.cursor = this.anchor = i; return this.scroller.ask(); }
+      if (check || event.ctrlKey || event.metaKey) { this.toggle(i); this.cursor = this.anchor = i; this.grid.focus({ preventScroll: true }); return this.scroller.ask(); }
       if (window.getSelection()?.toString()) return;
       this.move(i, { open: true, focus: false });
     }
@@ -385,7 +388,9 @@
         const found = await this.shared.call(`data_${which}`, { ref: this.ref });
         this.editsBar(found.edits || found);
         studio.say(t(`dataview.${which}.done`));
+        const touched = (found.touched || []).find((key) => key.split === this.split);
         this.again();
+        if (touched && !this.filters.active && !this.sort) this.move(touched.pos, { open: false });
         await this.keep();
       } catch (error) { studio.failed(error); }
     }

@@ -102,9 +102,9 @@ def test_a_hundred_thousand_rows_scroll_sort_and_filter(home, server, open_page)
 
 @pytest.mark.timeout(300)
 def test_more_rows_than_a_browser_can_lay_out(home, server, open_page):
-    """The scrollbar maps positions above 350,000 rows; here a million and a half are answered from a table of three."""
-    ref = make(home, "few", chats(30))
-    page = open_page("?tab=chat")
+    """The scrollbar maps positions above 350,000 rows; here a million and a half rows repeat thirty real ones."""
+    make(home, "few", chats(30))
+    page = open_page("?tab=finetune")
     page.evaluate("""() => {
       const call = studio.call, real = {};
       studio.call = async (name, values) => {
@@ -114,7 +114,7 @@ def test_more_rows_than_a_browser_can_lay_out(home, server, open_page):
         return { total: 1500000, matching: 1500000, ms: 1, rows };
       };
     }""")
-    page.evaluate("(ref) => studio.open('data', { ref })", ref)
+    page.locator("#tab-data-button").click()
     found(page, "1,500,000 rows")
     grid = page.get_by_role("grid", name="Rows")
     assert grid.evaluate("e => e.scrollHeight") < 17_000_000
@@ -332,3 +332,21 @@ def test_what_rows_hold_is_only_text(home, server, open_page):
     expect(page.locator("#data-view-review .st-dv-card")).to_contain_text("<script>")
     assert page.evaluate("window.hacked") is None
     assert page.locator(".dt-main img").count() == 0
+
+
+@pytest.mark.timeout(180)
+def test_a_row_of_ten_million_characters(home, server, open_page):
+    rows = [*chats(5), {"messages": [{"role": "user", "content": "Say it all"},
+                                     {"role": "assistant", "content": "word " * 2_000_000}]}]
+    page = opened(open_page, make(home, "long", rows, held_out=2))
+    found(page, "4 rows")
+    rows_of(page).nth(3).click()
+    side = page.get_by_role("complementary", name="Open row")
+    expect(side.get_by_role("button", name="Show all 10,000,000 characters")).to_be_visible()
+    expect(side.get_by_role("button", name="Edit")).to_have_count(0)
+    expect(side).to_contain_text("too long to be edited here")
+    page.get_by_role("radio", name="Validation").click()
+    found(page, "2 rows")
+    expect(side).to_be_hidden()  # the row that was open is of another split
+    page.locator("#data-tab-review").click()
+    expect(page.locator("#data-view-review .st-dv-card")).to_contain_text("Question 2:")
