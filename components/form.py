@@ -15,6 +15,7 @@ import gradio as gr
 import yaml
 
 from components.ids import eid
+from components.shell import QUIET
 from components.strings import label, t
 from studio import api
 from studio.errors import StudioError
@@ -24,6 +25,7 @@ from studio.registry import family
 GROUPS = ("basic", "adapter", "model", "training", "watch", "advanced")
 OPEN_GROUPS = ("basic", "adapter", "model", "training")
 MULTI = ("lines", "table")
+FEW = 4  # methods that are shown side by side; more are a list
 
 
 def specs_of(kind: str) -> dict[str, dict[str, FieldSpec]]:
@@ -82,7 +84,9 @@ def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     # A draft of an older studio may hold what this control cannot show; the page must open all the same.
     if spec.type in ("int", "float"):
         shown = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return value if shown and not (empty_is_default(spec) and value == spec.default) else None
+        if empty_is_default(spec):
+            return "" if not shown or value == spec.default else number_text(value)
+        return value if shown else None
     if spec.type == "choice":
         return value if value in [choice for choice, _ in spec.choices] else spec.default
     return value
@@ -179,8 +183,15 @@ class Form:
     def build_method(self) -> None:
         """The switch between the methods of the family."""
         choices = [(method.title, name) for name, method in family(self.kind).items()]
-        self.method = gr.Radio(choices, value=self.first, label=label("form.method"), elem_id=eid(self.tab, "method"),
-                               elem_classes=["st-segments"])
+        if len(choices) <= FEW:
+            self.method = gr.Radio(choices, value=self.first, label=label("form.method"), elem_id=eid(self.tab, "method"),
+                                   elem_classes=["st-segments"])
+            return
+        self.method = gr.Dropdown(choices, value=self.first, label=label("form.method"), filterable=True,
+                                  info=family(self.kind).get(self.first).summary, elem_id=eid(self.tab, "method"),
+                                  elem_classes=["st-field", "st-method"])
+        self.method.change(lambda name: gr.update(info=family(self.kind).get(name).summary if name else ""), self.method,
+                           self.method, **QUIET)
 
     def build_sections(self) -> None:
         """All controls, a card per group."""
@@ -239,8 +250,9 @@ class Form:
         if spec.widget == "log":
             return gr.Textbox(value, lines=1, max_lines=1, placeholder=spec.placeholder or "2e-4", **common)
         if spec.type in ("int", "float"):
-            return gr.Number(value, step=1 if spec.type == "int" else _step(spec),
-                             placeholder=spec.placeholder or None, **common)
+            if empty_is_default(spec):  # a gr.Number that is emptied by an update shows 0
+                return gr.Textbox(value, lines=1, max_lines=1, placeholder=spec.placeholder, **common)
+            return gr.Number(value, step=1 if spec.type == "int" else _step(spec), **common)
         lines = 3 if spec.widget == "text" else 1
         return gr.Textbox(value, lines=lines, max_lines=12 if lines > 1 else 1, placeholder=spec.placeholder or None,
                           **common)

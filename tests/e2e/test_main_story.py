@@ -171,10 +171,17 @@ def test_what_was_typed_survives_a_reload_and_goes_both_ways_with_yaml(page):
 @pytest.mark.timeout(120)
 def test_full_fine_tuning_shows_its_own_fields(page):
     expect(page.locator("#finetune-r input")).to_be_visible()
-    page.get_by_text("Full fine-tuning", exact=True).click()
-    expect(page.locator("#finetune-r")).to_have_count(0)
-    page.get_by_text("LoRA", exact=True).first.click()
-    expect(page.locator("#finetune-r input")).to_be_visible()
+    steps = page.locator("#finetune-max_steps input")
+    expect(steps).to_have_value("")  # not the library's -1
+    expect(steps).to_have_attribute("placeholder", "as the epochs say")
+    for title, there in (("Full fine-tuning", False), ("VeRA", True), ("LoRA", True)):
+        page.locator("#finetune-method input").click()
+        page.get_by_role("option", name=title, exact=True).click()
+        if there:
+            expect(page.locator("#finetune-r input")).to_have_value({"VeRA": "256", "LoRA": "16"}[title])
+        else:
+            expect(page.locator("#finetune-r")).to_have_count(0)
+        expect(steps).to_have_value("")
 
 
 @pytest.mark.timeout(120)
