@@ -13,6 +13,7 @@ from typing import Any
 from studio.datasets.checks import Checks
 from studio.datasets.convert import Reject, for_sft, normalise, turns_of
 from studio.datasets.formats import SAMPLE, Rows, detected_of, open_source
+from studio.datasets.readers import ManyReader
 from studio.datasets.rows import EXAMPLES
 from studio.datasets.roles import ROLES, Detected, unfolded
 from studio.errors import StudioError
@@ -63,6 +64,9 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
         if err.field == "columns":
             raise
         problem = err
+    if detected and isinstance(source, ManyReader):
+        detected.evidence.insert(0, f"{len(source.files)} files, seen here as one; each is detected on its own when they are "
+                                 "brought in.")
     checks, figures, samples = Checks(), _Figures(), []
     checked, usable, ended = 0, 0, False
     for row in chain(head, stream):  # not a generator of our own: leaving that early would close the stream

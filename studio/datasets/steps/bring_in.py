@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,8 +75,10 @@ class BringIn(Step):
     @classmethod
     def work(cls, recipe: BringInRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         began, said, left = time.monotonic(), [], []
+        names = Counter(refs.resolve_dataset(ref).label for ref in recipe.sources)
         for place, ref in enumerate(recipe.sources):
             whole, label = formats.open_source(ref)
+            label = label if names[label] == 1 else ref  # two files of one name are told apart by where they lie
             parts = list(_parts(whole, label))
             many = isinstance(whole, ManyReader)
             if many:
@@ -85,6 +88,7 @@ class BringIn(Step):
                 def done(share: float, number: int = number, parts: list[Any] = parts, place: int = place) -> None:
                     report(ctx, place + (number + share) / len(parts), len(recipe.sources), began)
 
+                had = out.rows_out
                 try:
                     most = recipe.limit - taken if recipe.limit else 0
                     rows, count = _bring(opened(), name, recipe, most, out, done)
@@ -92,7 +96,11 @@ class BringIn(Step):
                     if len(parts) == 1 or err.field != "dataset":
                         raise StudioError(err.message, err.hint, "columns" if err.field == "columns" else "sources") from err
                     out.reject("unreadable", str(err.message), name)  # one bad file does not spoil a folder
-                    ctx.log(f"{name} is left out: {err.message}")
+                    count = out.rows_out - had  # the rows before the broken place are whole
+                    taken += count
+                    why = f"{'Only its beginning is in' if count else 'Left out'}: {err.message}"
+                    ctx.log(f"{name}: {why}")
+                    said.append({"source": name, "format": "", "evidence": [why], "roles": {}, "rows": count})
                     continue
                 taken += count
                 said.append({"source": name, "format": rows.detected.format, "evidence": rows.detected.evidence,
