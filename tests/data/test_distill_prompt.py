@@ -7,12 +7,10 @@ from collections import Counter
 
 import pytest
 
+from studio import settings
 from studio.datasets import llm_http, report, rules
+from studio.datasets.version import Version
 from studio.errors import StudioError
-from studio.jobs import store
-from studio.jobs.context import Context
-from studio.recipe import parse
-from studio.registry import method
 from tests.llm_stand_in import Asked, Reply, StandIn
 
 PROMPT = "You are the assistant of a flower shop.\n" * 40 + "Begin every answer with 'Of course!' and end it with a question."
@@ -79,6 +77,16 @@ def test_answers_are_saved_without_the_prompt(run_step, jsonl) -> None:
     assert entry["facts"]["system_prompt"].startswith("You are the assistant of a flower shop")
 
 
+def test_every_split_is_distilled(home, run_step, jsonl) -> None:
+    ref = run_step("split", jsonl("q.jsonl", ROWS), validation=0.3).ref
+    with StandIn(lambda asked: "Of course! Yes?") as server:
+        made = run_step("distill_prompt", ref, generator=server.address, system_prompt=PROMPT, rules=RULES)
+        pairs = run_step("verified", ref, generator=server.address, check="contains", own_answer=True, output="pairs", n=1)
+    assert {row["completion"] for split in made.splits for row in made.rows(split)} == {"Of course! Yes?"}
+    assert made.count("validation") == 3 and made.count() == 7
+    assert pairs.splits == ["train"] and pairs.meta["format"] == "preference" and pairs.count() == 7
+
+
 def test_chats_lose_their_own_system_prompt_or_keep_it(run_step, jsonl) -> None:
     chat = {"messages": [{"role": "system", "content": "Be old."}, {"role": "user", "content": "Question 1?"}, {"role": "assistant", "content": "x"}]}
     with StandIn(florist) as server:
@@ -89,28 +97,24 @@ def test_chats_lose_their_own_system_prompt_or_keep_it(run_step, jsonl) -> None:
     assert all([m["role"] for m in r.messages] == ["system", "user"] for r in server.requests)
 
 
-def check(ref: str, **values: object) -> dict:
-    recipe = parse({"kind": "data", "method": "prompt_check", "dataset": ref, **values})
-    cls = method("data", "prompt_check")
-    cls.check(recipe)
-    from studio import settings
+@pytest.fixture
+def check(run_step):
+    """Runs the check; (the version with the answers, the report)."""
+    def go(ref: str, **values: object) -> tuple[Version, dict]:
+        made = run_step("prompt_check", ref, **values)
+        (path,) = settings.home().glob("reports/*/prompt_check.json")
+        return made, report.read(path.parent.name, "prompt_check")
 
-    run = store.submit(recipe)
-    ctx = Context(settings.run_dir(run["id"]))
-    try:
-        summary = cls.run(recipe, ctx)
-    finally:
-        ctx.close()
-    return report.read(summary["hash"], "prompt_check") | {"summary": summary}
+    return go
 
 
-def test_the_check_tells_a_model_that_follows_unasked_from_one_that_does_not(home, jsonl, run_step) -> None:
+def test_the_check_tells_a_model_that_follows_unasked_from_one_that_does_not(check, jsonl) -> None:
     def tuned(asked: Asked) -> str:
         number = int("".join(filter(str.isdigit, asked.last)))
         return f"Of course! {asked.words(3)}{'?' if number % 5 else '.'}"
 
     with StandIn(tuned) as after, StandIn(florist) as before:
-        found = check(jsonl("q.jsonl", ROWS), generator=after.address, compare=before.address, system_prompt=PROMPT, rules=[*RULES, "Is kind."],
+        made, found = check(jsonl("q.jsonl", ROWS), generator=after.address, compare=before.address, system_prompt=PROMPT, rules=[*RULES, "Is kind."],
                       judge=StandInJudge.address())
     by = {r["rule"]: r for r in found["rules"]}
     assert by["starts with: Of course!"]["unasked"] == {"kept": 10, "of": 10, "undecided": 0}
@@ -118,7 +122,12 @@ def test_the_check_tells_a_model_that_follows_unasked_from_one_that_does_not(hom
     assert by["ends with: ?"]["unasked"]["kept"] == 8 and by["ends with: ?"]["asked"]["kept"] == 8
     assert by["Is kind."]["judged"] and by["Is kind."]["unasked"] == {"kept": 10, "of": 10, "undecided": 0}
     assert found["all"]["unasked"] == {"kept": 8, "of": 10, "undecided": 0} and found["all"]["before"]["kept"] == 0
-    assert found["summary"]["unasked_kept"] == 0.8 and len(found["examples"]) == 10 and found["questions"] == 10
+    assert len(found["examples"]) == 10 and found["questions"] == 10 and made.meta["history"][-1]["facts"]["all"] == found["all"]
+    rows = [(dict(item.tags), item) for item in made.items()]
+    assert Counter((tags["asked"], tags["rules"]) for tags, _ in rows) == {
+        ("without the prompt", "kept"): 8, ("without the prompt", "broken"): 2, ("with the prompt", "kept"): 8, ("with the prompt", "broken"): 2,
+        ("the model before, without the prompt", "broken"): 10}
+    assert all((item.score == 1) == (tags["rules"] == "kept") for tags, item in rows) and "flower" not in str([i.text for _, i in rows])
     assert found["examples"][0]["unasked"]["answer"].startswith("Of course!")
     systems = Counter(r.messages[0]["role"] for r in after.requests)
     assert systems == {"user": 10, "system": 10} and all(r.messages[0]["role"] == "user" for r in before.requests)
@@ -141,7 +150,7 @@ class StandInJudge:
         cls.server.die()
 
 
-def test_the_check_reads_the_held_out_split_and_a_judge_of_nonsense_decides_nothing(home, tmp_path) -> None:
+def test_the_check_reads_the_held_out_split_and_a_judge_of_nonsense_decides_nothing(home, check) -> None:
     from studio.datasets.version import Writer
     from studio.library import artifacts
 
@@ -152,20 +161,21 @@ def test_the_check_reads_the_held_out_split_and_a_judge_of_nonsense_decides_noth
         made = out.close({"method": "x"})
     ref = artifacts.add("dataset", "d", made.path, meta={"version": True, "hash": made.hash})["ref"]
     with StandIn(lambda asked: "Cheese.") as server:
-        found = check(ref, generator=server.address, system_prompt="x", rules=["Be kind."])
+        answers, found = check(ref, generator=server.address, system_prompt="x", rules=["Be kind."])
     assert found["split"] == "validation" and {r.messages[-1]["content"] for r in server.requests[:1]} == {"Question 2?"}
-    assert found["rules"][0]["unasked"] == {"kept": 0, "of": 0, "undecided": 1} and "unasked_kept" not in found["summary"]
+    assert found["rules"][0]["unasked"] == {"kept": 0, "of": 0, "undecided": 1}
+    assert answers.splits == ["train"] and {dict(i.tags)["rules"] for i in answers.items()} == {"undecided"}
 
 
-def test_a_question_that_cannot_be_asked_is_counted(home, jsonl) -> None:
+def test_a_question_that_cannot_be_asked_is_counted(check, jsonl) -> None:
     with StandIn(lambda asked: Reply(status=400, raw=b"{}") if "3" in asked.last else "Of course! Yes?") as server:
-        found = check(jsonl("q.jsonl", ROWS), generator=server.address, system_prompt="x", rules=RULES)
+        _, found = check(jsonl("q.jsonl", ROWS), generator=server.address, system_prompt="x", rules=RULES)
     assert (found["questions"], found["failed"]) == (9, 1)
 
 
 @pytest.mark.parametrize(("fields", "word"), [({"system_prompt": " "}, "system_prompt"), ({"rules": []}, "rules"), ({"rules": ["pattern: ("]}, "rules"),
                                               ({"judge": "library:none"}, "judge"), ({"compare": "library:none"}, "compare")])
-def test_bad_recipes_are_refused_at_their_field(home, jsonl, fields, word) -> None:
+def test_bad_recipes_are_refused_at_their_field(check, jsonl, fields, word) -> None:
     with pytest.raises(StudioError) as caught:
         check(jsonl("q.jsonl", ROWS), **({"system_prompt": "x", "rules": RULES} | fields))
     assert caught.value.field == word

@@ -6,10 +6,7 @@ import re
 
 import pytest
 
-from studio import registry, settings
-from studio.datasets import report
-from studio.jobs import store
-from studio.jobs.context import Context
+from studio import settings
 from studio.recipe import parse, read_values
 from tests.llm_stand_in import Asked, StandIn
 
@@ -18,18 +15,15 @@ def preset(name: str, **over: object) -> dict:
     return read_values(settings.PRESETS / "data" / f"{name}.yaml") | over
 
 
-def test_distil_and_check_a_prompt(home, run_step) -> None:
+def test_distil_and_check_a_prompt(run_step) -> None:
     with StandIn(lambda asked: "Blue." if asked.messages[0]["role"] == "system" else "It is blue.") as server:
         values = preset("distil-a-prompt", generator=server.address)
         made = run_step(values.pop("method"), values.pop("dataset"), **{k: v for k, v in values.items() if k != "kind"})
         assert {m["messages"][-1]["content"] for m in made.rows()} == {"Blue."} and made.count() >= 100
         assert all(m["messages"][0]["role"] == "user" for m in made.rows())
-        recipe = parse(preset("check-the-prompt", generator=server.address, compare=""))
-        run = store.submit(recipe)
-        ctx = Context(settings.run_dir(run["id"]))
-        summary = registry.method("data", "prompt_check").run(recipe, ctx)
-        ctx.close()
-    found = report.read(summary["hash"], "prompt_check")
+        values = preset("check-the-prompt", generator=server.address, compare="")
+        checked = run_step(values.pop("method"), values.pop("dataset"), **{k: v for k, v in values.items() if k != "kind"})
+    found = checked.meta["history"][-1]["facts"]
     assert found["questions"] == 40 and found["all"]["asked"]["kept"] == 40 and found["all"]["unasked"]["kept"] == 0
 
 

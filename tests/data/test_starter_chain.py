@@ -6,7 +6,6 @@ import random
 
 from studio import registry, settings
 from studio.chat import manager
-from studio.datasets import report
 from studio.jobs import store
 from studio.jobs.context import Context
 from studio.library import artifacts
@@ -72,12 +71,11 @@ def test_a_distilled_prompt_is_followed_unasked(run_step, jsonl) -> None:
     assert made.count() >= 50 and all(set(row) == {"prompt", "completion"} and len(row["completion"].split()) == 1 for row in made.rows())
 
     _, (model,) = run("sft", "lora", model="starter", dataset=made.ref, num_train_epochs=3, learning_rate=3e-3, per_device_train_batch_size=4)
-    summary, _ = run("data", "prompt_check", dataset=other, generator=model["ref"], compare="starter", system_prompt=PROMPT, rules=RULES,
-                     max_new_tokens=40)
-    found = report.read(summary["hash"], "prompt_check")
+    checked = run_step("prompt_check", other, generator=model["ref"], compare="starter", system_prompt=PROMPT, rules=RULES, max_new_tokens=40)
+    found = checked.meta["history"][-1]["facts"]
     (short, dot) = found["rules"]
     assert short["unasked"]["kept"] >= 10 and short["before"]["kept"] == 0 and short["unasked"]["of"] == 12
-    assert dot["unasked"]["kept"] >= 10 and summary["unasked_kept"] >= 0.8
+    assert dot["unasked"]["kept"] >= 10 and found["all"]["unasked"]["kept"] >= 10
 
     on_policy = run_step("verified", other, generator=model["ref"], n=2, check="exact", max_new_tokens=40)
     assert on_policy.count() >= 6, "the tuned model makes rows for its own next training"

@@ -89,22 +89,25 @@ class DistillPrompt(MakeStep):
             run = Generation(recipe, out, ctx, client, journal)
 
             def make(job: Job, ask: Asker) -> tuple[dict[str, Any], list[Bad]]:
-                return attempt(recipe, wanted, job.data.row, ask, by)
+                return attempt(recipe, wanted, job.data[1].row, ask, by)
 
             def settle(job: Job, value: Any) -> None:
+                out.split, item = job.data
                 row, bad = value if isinstance(value, tuple) else (None, value)
                 for one in bad:
                     if one.reason == "breaks_rule":
                         broken[one.detail] += 1
                     run.refuse(one)
                 if row is not None:
-                    out.change(job.data, row, "distilled")
+                    out.change(item, row, "distilled")
                     run.kept += 1
                     if run.kept <= 10 or run.kept % 50 == 0:
                         run.show(row)
 
-            jobs = (Job(f"{number}-{item.id}", item) for number, item in enumerate(source.items()))
-            run.work(jobs, make, total=source.count(), settle=settle)
+            # Every split: rows to validate on that do not follow the prompt would measure something else.
+            jobs = (Job(f"{split}-{number}-{item.id}", (split, item)) for split in source.splits
+                    for number, item in enumerate(source.items(split)))
+            run.work(jobs, make, total=sum(map(source.count, source.splits)), settle=settle)
             return run.facts(system_prompt=recipe.system_prompt[:2000], broken=broken)
 
 

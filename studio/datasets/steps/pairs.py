@@ -75,6 +75,7 @@ class Pairs(Step):
         assert source is not None
         if recipe.pairs_from == "votes":
             return from_votes(recipe, source, out, ctx)
+        out.seen.update(source.splits)  # rows of the other splits are no pairs
         if recipe.pairs_from == "review":
             return from_review(recipe, source, out, ctx)
         return from_marks(recipe, ((item, mark_of(item.row)) for item in watched(source, ctx)), out, ctx)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from studio.datasets import answers, checking, judge, llm, rules
-from studio.datasets.generate import Asker, Bad, Generation, Job
-from studio.datasets.report import Report
+from studio.datasets.generate import TEXTS, Asker, Bad, Generation, Job, MakeStep
+from studio.datasets.report import Report, path_of
 from studio.datasets.steps.distill_prompt import PromptFields, refuse
-from studio.datasets.version import Version, Writer
+from studio.datasets.version import Item, Version, Writer
 from studio.errors import StudioError
+from studio.jobs.files import write_json
 from studio.recipe import field
 
 if TYPE_CHECKING:
     from studio.jobs.context import Context
 
 EXAMPLES = 20
+WAYS = {"unasked": "without the prompt", "asked": "with the prompt", "before": "the model before, without the prompt"}
 
 
 class PromptCheckRecipe(PromptFields, llm.ModelFields):
@@ -33,15 +36,18 @@ class PromptCheckRecipe(PromptFields, llm.ModelFields):
                                                    "same figures.", group="advanced", ge=0, le=2)
 
 
-class PromptCheck(Report):
-    title = "Check the prompt"
+class PromptCheck(MakeStep, Report):
+    """The figures are kept as a report on the questions; the answers become a dataset, to be looked through."""
+
+    title = "Check a prompt"
     summary = "Asks a model held-out questions with and without a system prompt, and checks its rules one by one."
     Recipe = PromptCheckRecipe
+    others = {"generator": "generator", "compare": "before", "judge": "judge"}
+    texts = TEXTS | {"no_prompt": "ask no question"}
 
     @classmethod
     def check(cls, recipe: PromptCheckRecipe) -> None:
         super().check(recipe)
-        llm.check(recipe)
         refuse(recipe)
         if not any(line.strip() for line in recipe.rules):
             raise StudioError("There are no rules to check.", "Write at least one, e.g. 'at most: 40 words'.", "rules")
@@ -49,13 +55,15 @@ class PromptCheck(Report):
             llm.check(recipe, recipe.compare, "compare")
 
     @classmethod
-    def work(cls, recipe: PromptCheckRecipe, source: Version, ctx: Context) -> dict[str, Any]:
-        """``{split, questions, model, rules: [{rule, judged, unasked, asked, before?}], all: {...}, examples,
-        usage}``; each of ``unasked``, ``asked`` and ``before`` is ``{kept, of, undecided}``.
+    def work(cls, recipe: PromptCheckRecipe, source: Version, out: Writer,  # type: ignore[override]
+             ctx: Context) -> dict[str, Any]:
+        """``{split, questions, failed, model, rules: [{rule, judged, unasked, asked, before?}], all: {...}, usage}``;
+        each of ``unasked``, ``asked`` and ``before`` is ``{kept, of, undecided}``. The report has ``examples`` too.
         """
+        began = time.time()
         split = next((name for name in ("test", "validation") if name in source.splits), "train")
+        out.seen.update(source.splits)  # the rows are answers: no split of the questions belongs to them
         wanted = rules.parse(recipe.rules)
-        tally = Tally(wanted)
         with ExitStack() as stack:
             client = stack.enter_context(llm.open(recipe, ctx))
             by = client
@@ -64,27 +72,31 @@ class PromptCheck(Report):
             before = None
             if recipe.compare:
                 before = stack.enter_context(llm.open(recipe, ctx, recipe.compare, name="compare"))
-            journal = stack.enter_context(llm.Journal(ctx.run_dir / "journal.jsonl"))
-            run = Generation(recipe, Writer(ctx.run_dir / "asked"), ctx, client, journal)
+            journal = stack.enter_context(llm.journal(ctx, out))
+            run = Generation(recipe, out, ctx, client, journal)
+            tally = Tally(wanted, run)
 
             def make(job: Job, ask: Asker) -> dict[str, Any]:
-                return asked(recipe, wanted, job.data, ask, client, before, by)
+                return asked(recipe, wanted, job.data.row, ask, client, before, by)
 
-            jobs = (Job(f"{number}-{item.id}", item.row) for number, item in enumerate(source.items(split)))
+            jobs = (Job(f"{number}-{item.id}", item) for number, item in enumerate(source.items(split)))
             run.work(islice(jobs, recipe.questions), make, total=min(recipe.questions, source.count(split)),
-                     settle=lambda job, value: tally.take(value))
-            usage = run.client.usage.to_dict()
-            label = client.label
+                     settle=lambda job, value: tally.take(job.data, value))
+            facts = {"split": split, "questions": tally.questions, "failed": tally.failed, "model": client.label,
+                     "usage": client.usage.to_dict()}
         if not tally.questions:
             raise StudioError("Not one question could be asked.", "Choose a dataset with questions, and see the "
                                                                   "log.", "dataset")
-        return {"split": split, "questions": tally.questions, "failed": tally.failed, "model": label, "usage": usage,
-                **tally.result(), "examples": tally.examples}
-
-    @classmethod
-    def headline(cls, found: dict[str, Any]) -> dict[str, Any]:
-        return {"questions": found["questions"], **{f"{way}_kept": round(part["kept"] / part["of"], 4)
-                                                    for way, part in found["all"].items() if part["of"]}}
+        facts |= tally.result()
+        path = path_of(source.hash, recipe.method)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"recipe": recipe.to_dict(), "made": time.time(), "seconds": round(time.time() - began, 2),
+                          "version_hash": source.hash, **facts, "examples": tally.examples})
+        shares = {f"{way}_kept": part["kept"] / part["of"] for way, part in facts["all"].items() if part["of"]}
+        ctx.metric(tally.questions, shares)
+        for way, part in facts["all"].items():
+            ctx.log(f"{WAYS[way].capitalize()}: {part['kept']} of {part['of']} answers keep every rule")
+        return facts
 
 
 def asked(recipe: PromptCheckRecipe, wanted: list[rules.Rule], row: dict[str, Any], ask: Asker, client: llm.Client,
@@ -102,34 +114,50 @@ def asked(recipe: PromptCheckRecipe, wanted: list[rules.Rule], row: dict[str, An
         text = ask.all(way, messages, client=who)[0].text.strip()
         kept = rules.kept(wanted, found["question"], text,
                           lambda rule, way=way: checking.asker(ask, f"judge-{way}-{rule}", by))
-        found[way] = {"answer": text, "kept": kept}
+        found[way] = {"answer": text, "kept": {rule: "kept" if held is True else "broken" if held is False else held
+                                               for rule, held in kept.items()}}
     return found
 
 
 class Tally:
-    """Counts the rules that are kept."""
+    """Writes the answers and counts the rules that they keep."""
 
-    def __init__(self, wanted: list[rules.Rule]):
-        self.wanted = wanted
+    def __init__(self, wanted: list[rules.Rule], run: Generation):
+        self.wanted, self.run = wanted, run
         self.questions = self.failed = 0
         self.counts: dict[str, Counter[tuple[str, str]]] = {}  # way -> (rule, word) -> answers
         self.examples: list[dict[str, Any]] = []
 
-    def take(self, value: Any) -> None:
+    def take(self, item: Item, value: Any) -> None:
         if isinstance(value, list):  # it could not be asked
             self.failed += 1
+            self.run.take(Job(""), value)
             return
         self.questions += 1
+        turns = [turn for turn in answers.asked(item.row) or [] if turn["role"] != "system"]
         for way, part in value.items():
             if way == "question":
                 continue
-            counts = self.counts.setdefault(way, Counter())
-            for rule, held in part["kept"].items():
-                counts[rule, "kept" if held is True else "broken" if held is False else "undecided"] += 1
-            every = [held for held in part["kept"].values()]
-            counts["", "broken" if False in every else "kept" if all(h is True for h in every) else "undecided"] += 1
+            counts, held = self.counts.setdefault(way, Counter()), part["kept"]
+            for rule, word in held.items():
+                counts[rule, word if isinstance(word, str) and word in ("kept", "broken") else "undecided"] += 1
+            words = set(held.values())
+            whole = "broken" if "broken" in words else "kept" if words == {"kept"} else "undecided"
+            counts["", whole] += 1
+            self.write(item, way, turns, part, whole)
         if len(self.examples) < EXAMPLES:
             self.examples.append(value)
+
+    def write(self, item: Item, way: str, turns: answers.Turns, part: dict[str, Any], whole: str) -> None:
+        broken = next((rule for rule, word in part["kept"].items() if word == "broken"), "")
+        tags = {"asked": WAYS[way], "rules": whole} | ({"broken": broken[:80]} if broken else {})
+        if not part["answer"]:
+            self.run.refuse(Bad("empty", WAYS[way], item.row))
+            return
+        score = sum(word == "kept" for word in part["kept"].values()) / len(part["kept"])
+        self.run.out.add(answers.answered(item.row, part["answer"], turns=turns), item.source, score, tags)
+        self.run.out.rows_in += 1
+        self.run.kept += 1
 
     def result(self) -> dict[str, Any]:
         def figures(way: str, rule: str) -> dict[str, int]:

@@ -49,9 +49,8 @@ class VerifiedRecipe(CheckFields, llm.ModelFields):
     own_answer: bool = field(False, "Fall back to the row's answer", "Where every answer is wrong, the answer that "
                                                                      "the row has is taken as the right "
                                                                      "one.", group="advanced")
-    system_prompt: str = field("", "System prompt", "Stands before every question while asking, e.g. 'Think step by "
-                                                    "step. End with #### and the number.'",
-                                                    widget="text", max_length=50_000)
+    system_prompt: str = field("", "System prompt", "Stands before every question while asking: 'Think step by step and "
+                               "end with #### and the number', say.", widget="text", max_length=50_000)
     keep_system: bool = field(True, "Keep the system prompt", "Save it with the rows. Without it, the model learns to "
                                                               "do the same unasked.", group="advanced")
     keep_reasoning: bool = field(True, "Keep reasoning", "Save what a model thinks before it "
@@ -90,6 +89,8 @@ class Verified(MakeStep):
     @classmethod
     def work(cls, recipe: VerifiedRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         assert source is not None
+        if recipe.output == "pairs":
+            out.seen.update(source.splits)  # rows of the other splits are no pairs
         check = Checking(recipe)
         if recipe.n > 1 and recipe.temperature == 0:
             ctx.warning("same_answers", "At temperature 0 all answers to a question are the same.", "Raise it, e.g. "
