@@ -253,7 +253,7 @@ class Table:
                 sql, values = narrowed(column)
                 low, high, n = first(con, f"SELECT min({column}), max({column}), count({column}) FROM {sql}", values)
                 found[column] = {"min": low, "max": high, "count": n}
-        rest = self.matching(query.without("state"))
+        rest = np.asarray(self.matching(query.without("state")))
         found["state"] = {state: int(_in_state((state,), marks, rest).sum()) for state in STATES}
         return found
 
@@ -296,11 +296,12 @@ def _in_state(states: tuple[str, ...], marks: dict[int, Mark], found: Any) -> np
     """Which of some row numbers are in one of the states."""
     import numpy as np
 
-    here = [pos for pos, mark in marks.items() if any(_STATES[state](mark) for state in states if state in _STATES)]
-    made = np.isin(found, here)
-    if "unreviewed" in states:
-        made |= ~np.isin(found, [pos for pos, mark in marks.items() if mark.review])
-    return made
+    def among(wanted: Callable[[Mark], bool]) -> np.ndarray:
+        here = [pos for pos, mark in marks.items() if wanted(mark)]
+        return np.isin(found, here) if here else np.zeros(len(found), bool)
+
+    made = among(lambda mark: any(_STATES[state](mark) for state in states if state in _STATES))
+    return made | ~among(lambda mark: mark.review is not None) if "unreviewed" in states else made
 
 
 def _changed(items: list[tuple[int, Item]]) -> tuple[str, list[Any]]:
