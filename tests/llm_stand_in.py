@@ -84,8 +84,8 @@ class StandIn:
         refuse: Names of settings that this server does not know and answers 400 to.
     """
 
-    def __init__(self, answer: Callable[[Asked], str | Reply] | None = None, key: str = "", models: tuple[str,
-                                                                                                          ...] = ("stand-in",),
+    def __init__(self, answer: Callable[[Asked], str | Reply] | None = None, key: str = "",
+                 models: tuple[str, ...] = ("stand-in",),
                  refuse: tuple[str, ...] = (), most_choices: int = 8):
         self.answer = answer or (lambda asked: f"{asked.words().capitalize()}.")
         self.key, self.models, self.refuse, self.most_choices = key, models, refuse, most_choices
@@ -225,8 +225,8 @@ class _Handler(BaseHTTPRequestHandler):
             pieces = pieces[:max(1, len(pieces) // 2)]
         else:
             pieces.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reply.finish}]})
-        data = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + ("" if reply.cut
-                                                                                else "data: [DONE]\n\n")
+        data = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces)
+        data += "" if reply.cut else "data: [DONE]\n\n"
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")

@@ -36,6 +36,8 @@ __all__ = ["Answer", "Client", "Failed", "Journal", "ModelFields", "Pool", "Stop
 
 Messages = list[dict[str, Any]]
 GRACE = 3.0  # seconds that answers under way are waited for after a stop
+LOCAL_AT_ONCE = 8  # an engine of this computer refuses more than twice as many
+REFUSALS_AT_FIRST = 20  # and not one answer: the settings are wrong, not the requests
 FAILURES_IN_A_ROW = 8  # and nothing else: the server is ill, not the requests
 
 
@@ -131,8 +133,8 @@ class Client:
         values = {key: getattr(recipe, key) for key in ("temperature", "top_p", "max_new_tokens", "seed",
                                                         "concurrency", "timeout", "price_in", "price_out")} | over
         self.settings, self.ctx, self.ref, self.name = values, ctx, ref.strip(), name
-        self.concurrency = values["concurrency"]
         self.remote = address.is_address(self.ref)
+        self.concurrency = values["concurrency"] if self.remote else min(values["concurrency"], LOCAL_AT_ONCE)
         self.usage = Usage()
         self._lock, self._opening = threading.Lock(), threading.Lock()
         self._in_a_row = 0
@@ -288,7 +290,7 @@ class Client:
                 if err.retry and tries <= err.tries:
                     self._again(tries, err.wait)
                     continue
-                raise self._given_up(err) from err
+                raise self._given_up(err) from None
             with self._lock:
                 self._in_a_row = 0
             for answer in answers:
@@ -315,13 +317,15 @@ class Client:
         with self._lock:
             self.usage.failed += 1
             self._in_a_row += err.retry  # a request that was refused says nothing about the server
+            if not err.retry and self.usage.failed >= REFUSALS_AT_FIRST and not self.usage.requests:
+                return self._fatal(err)
             if self._in_a_row < FAILURES_IN_A_ROW:
                 return err
         return StudioError(f"{self.endpoint.base_url} failed {self._in_a_row} requests in a row, the last one so: "
                            f"{err}", "See to the server, then resume this run: nothing is lost.", self.name)
 
     def _fatal(self, err: Failed) -> StudioError:
-        hint = "Check the address and the name of the model."
+        hint = "Check the address, the name of the model and the settings."
         if err.status in (401, 403):
             hint = f"Put its key into the environment as {address.key_name(self.endpoint.base_url)}, then resume."
         return StudioError(f"{self.endpoint.base_url} refuses: {err}", hint, self.name)

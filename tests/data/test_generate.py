@@ -64,26 +64,26 @@ def server(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def seeds(jsonl) -> str:
     return jsonl("seeds.jsonl", [{"instruction": f"{verb} {noun}.", "output": "Done."} for verb, noun in [
-        ("Describe how", "a kettle boils"), ("Translate into French:", "the red door"), ("List three uses of",
-                                                                                         "an old newspaper"),
+        ("Describe how", "a kettle boils"), ("Translate into French:", "the red door"),
+        ("List three uses of", "an old newspaper"),
         ("Who wrote", "the book about the white whale"), ("Sort these numbers:", "4, 9, 1")]])
 
 
 @pytest.fixture
 def texts(jsonl) -> str:
-    return jsonl("texts.jsonl", [{"text": f"The {a} of {b} stands near the old {c}. It was built in {1900 + n} by "
-                                  f"forty workers. People visit it in {d} to see the {e}."} for n, (a, b, c, d,
-                                                                                                    e) in enumerate([
-                                      ("tower", "Brink", "mill", "spring", "bells"), ("bridge", "Holm", "quay",
-                                                                                      "summer", "boats"),
-                                      ("library", "Vale", "school", "winter", "maps"), ("garden", "Rook", "wall",
-                                                                                        "autumn", "roses")])])
+    things = [("tower", "Brink", "mill", "spring", "bells"), ("bridge", "Holm", "quay", "summer", "boats"),
+              ("library", "Vale", "school", "winter", "maps"), ("garden", "Rook", "wall", "autumn", "roses")]
+    return jsonl("texts.jsonl", [
+        {"text": f"The {what} of {where} stands near the old {other}. It was built in {1900 + n} by forty workers. "
+                 f"People visit it in {season} to see the {sight}."}
+        for n, (what, where, other, season, sight) in enumerate(things)])
 
 
 def rows_and_reasons(version) -> tuple[list, Counter]:
     entry = version.meta["history"][-1]
-    assert entry["rows_out"] == version.count() and entry["dropped"] == sum(r["count"] for r in entry["reasons"]
-                                                                           if r["code"] not in ("merged", "reasoned"))
+    assert entry["rows_out"] == version.count()
+    changed = ("merged", "reasoned")
+    assert entry["dropped"] == sum(r["count"] for r in entry["reasons"] if r["code"] not in changed)
     return list(version.rows()), Counter({r["code"]: r["count"] for r in entry["reasons"]})
 
 
@@ -143,10 +143,9 @@ def test_from_documents(run_step, server, texts):
 @pytest.mark.parametrize(("answer", "reason"), [
     ("It was built in 1899 by forty workers.", "not_grounded"), ("Emperor Hadrian had it built.", "not_grounded"),
     ("Bananas ripen quickly beside apples overnight.", "not_grounded"), ("NOT IN THE TEXT", "unanswerable"),
-    ("I'm sorry, but I cannot answer that.", "refusal"), ("", "empty"), (Reply("It was built by", finish="length"),
-                                                                         "cut"),
-    ("It was built. " * 20, "runs_in_circles"), (Reply("x", finish="content_filter"), "refusal"), (Reply(status=400),
-                                                                                                   "failed")])
+    ("I do not know who built it.", "unanswerable"), ("I'm sorry, but I cannot answer that.", "refusal"),
+    ("", "empty"), (Reply("It was built by", finish="length"), "cut"), ("It was built. " * 20, "runs_in_circles"),
+    (Reply("x", finish="content_filter"), "refusal"), (Reply(status=400), "failed")])
 def test_bad_answers_are_kept_aside_with_their_reason(run_step, texts, answer, reason):
     def reply(asked: Asked) -> str | Reply:
         if "library" in asked.last or "Write one question" in asked.last:
@@ -172,8 +171,8 @@ def test_self_instruct(run_step, server, seeds):
     made = run_step("self_instruct", seeds, generator=server.address, count=60)
     rows, reasons = rows_and_reasons(made)
     asked = [row["messages"][0]["content"] for row in rows]
-    assert len(rows) == 65 and asked[0] == "Describe how a kettle boils." and set(reasons) <= {"too_similar",
-                                                                                               "near_duplicate"}
+    assert len(rows) == 65 and asked[0] == "Describe how a kettle boils."
+    assert set(reasons) <= {"too_similar", "near_duplicate"}
     for number, text in enumerate(asked):
         assert Rouge(asked[:number]).highest(text) < 0.7
     shown = [a.last for a in server.requests if "more tasks" in a.last]
@@ -213,10 +212,9 @@ def test_evolve(run_step, server, seeds):
 
 
 @pytest.mark.parametrize(("evolved", "answer", "same", "reason"), [
-    ("Describe how a kettle boils, rewritten prompt", "Fine steam.", "No", "copies"), ("Sort it and name a {}.",
-                                                                                       "Fine steam.", "Yes",
-                                                                                       "no_gain"),
-    ("{same}", "Fine steam.", "No", "no_gain"), ("Sort it and name a {}.", "Oh, sorry, no idea.", "No", "refusal"),
+    ("Describe how a kettle boils, rewritten prompt", "Fine steam.", "No", "copies"),
+    ("Sort it and name a {}.", "Fine steam.", "Yes", "no_gain"), ("{same}", "Fine steam.", "No", "no_gain"),
+    ("Sort it and name a {}.", "Oh, sorry, no idea.", "No", "refusal"),
     ("Sort it and name a {}.", "the ... of, and.", "No", "no_answer")])
 def test_evolve_eliminates_as_the_paper_does(run_step, seeds, evolved, answer, same, reason):
     def reply(asked: Asked) -> str:
@@ -267,9 +265,9 @@ def test_personas(run_step, server, texts, write):
     if write == "message":
         from_texts = run_step("personas", texts, generator=server.address, count=4)
         assert from_texts.count() == 4 and facts(from_texts)["personas"] == 4
-        own = run_step("personas", generator=server.address, count=4, personas=["A sailor who cannot swim.",
-                                                                                "A baker."])
-        assert {dict(item.tags)["persona"] for item in own.items()} == {"A sailor who cannot swim.", "A baker."}
+        known = ["A sailor who cannot swim.", "A baker."]
+        own = run_step("personas", generator=server.address, count=4, personas=known)
+        assert {dict(item.tags)["persona"] for item in own.items()} == set(known)
 
 
 def test_chain_of_thought_checks_the_answer(run_step, server, jsonl):
@@ -322,8 +320,8 @@ def test_backtranslate(run_step, texts):
     rows, reasons = rows_and_reasons(made)
     assert reasons == {"low_score": 1, "no_score": 1} and [row["messages"][0]["content"] for row in rows] == [
         "Tell me of the tower.", "Tell me of the bridge."]
-    assert rows[0]["messages"][1]["content"].startswith("The tower of Brink") and [item.score
-                                                                                   for item in made.items()] == [5, 5]
+    assert rows[0]["messages"][1]["content"].startswith("The tower of Brink") 
+    assert [item.score for item in made.items()] == [5, 5]
     assert facts(made)["scores"] == {"2": 1, "5": 2}
 
 
@@ -337,15 +335,15 @@ def test_whatever_a_server_says_a_step_ends_well(run_step, seeds, texts, method,
     def reply(asked: Asked) -> str | Reply:
         kind = kinds[asked.number % len(kinds)]
         if kind is None:
-            return [Reply(status=400), Reply(finish="length"), Reply("hm", finish="odd"), Reply("1. one\n2. two\n3.",
-                                                                                                finish="length")][asked.seed % 4]
+            return [Reply(status=400), Reply(finish="length"), Reply("hm", finish="odd"),
+                    Reply("1. one\n2. two\n3.", finish="length")][asked.seed % 4]
         return kind.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if "\ud83d" in kind else kind
 
+    dataset = "" if method in ("idea", "personas") else texts if "docu" in method or "back" in method else seeds
+    task = {"task": "Anything."} if method == "idea" else {}
     with StandIn(reply) as server:
         try:
-            made = run_step(method, "" if method in ("idea", "personas") else texts if "docu" in method
-                            or "back" in method else seeds, generator=server.address, **({"task": "Anything."}
-                                                                                         if method == "idea" else {}))
+            made = run_step(method, dataset, generator=server.address, **task)
         except StudioError as err:
             assert err.message and "Traceback" not in err.message
         else:
@@ -423,9 +421,8 @@ def test_words_of_refusal():
 
 
 def test_verdicts_and_ratings():
-    assert [verdict(t) for t in ("Yes.", "**No**, it does not, yes?", "I think yes", "perhaps", "")] == [True, False,
-                                                                                                         True, None,
-                                                                                                         None]
+    said = ("Yes.", "**No**, it does not, yes?", "I think yes", "perhaps", "")
+    assert [verdict(text) for text in said] == [True, False, True, None, None]
     assert [rating(t) for t in ("Score: 4", "4", "I give 3/5", "Score: 9", "none", "**Score:** 5",
                                 "Rating (1-5): 2")] == [4, 4, 3, None, None, 5, 2]
     assert unquoted('**Question:** "Why?"') == "Why?" and unquoted('"a" and "b"') == '"a" and "b"'
@@ -435,8 +432,8 @@ def test_support_finds_what_is_not_there():
     text = "The tower of Brink was built in 1903 by forty workers who lived nearby."
     assert support("Forty workers built it in 1903.", text) == (1.0, [])
     assert support("The workers are living nearby.", text)[0] == 1.0
-    assert support("It was built in 1904.", text)[1] == ["1904"] and support("It stands in Paris.",
-                                                                             text)[1] == ["Paris"]
+    assert support("It was built in 1904.", text)[1] == ["1904"]
+    assert support("It stands in Paris.", text)[1] == ["Paris"]
     assert support("Bananas are yellow fruit.", text)[0] == 0
     assert support("Cora has the kite.", "Amy has a drum.", "Who has Cora's kite?") == (0.0, ["Cora"])
     assert support("Sandport is home to Amy.", "Amy lives in Hilltop.", "Who lives in Sandport?")[1] == ["Sandport"]
@@ -498,10 +495,8 @@ def test_texts_that_run_in_circles():
 
 
 def test_same_answers():
-    for said, wanted in [("7", "3 + 4 is 7."), ("The answer is 1,000", "1000"), ("Paris.", "paris"), ("It is Paris",
-                                                                                                      "Paris"), ("1/2",
-                                                                                                                 "0.5"),
-                         ("-3", "−3"), ("**42**", "42")]:
+    for said, wanted in [("7", "3 + 4 is 7."), ("The answer is 1,000", "1000"), ("Paris.", "paris"),
+                         ("It is Paris", "Paris"), ("1/2", "0.5"), ("-3", "−3"), ("**42**", "42")]:
         assert same(said, wanted), (said, wanted)
     for said, wanted in [("8", "7"), ("London", "Paris"), ("", "Paris"), ("It is not Paris", "Paris"), ("17", "7"),
                          ("3 + 4 is 8", "3 + 4 is 7")]:

@@ -81,8 +81,8 @@ def test_a_passing_fault_is_tried_again(client, fault):
 
 
 @pytest.mark.parametrize(("fault", "reason"), [
-    (Reply(status=500), "server_error"), (Reply(raw=b"<html>hello</html>"), "not_json"), (Reply(cut=True),
-                                                                                          "broken_off"),
+    (Reply(status=500), "server_error"), (Reply(raw=b"<html>hello</html>"), "not_json"),
+    (Reply(cut=True), "broken_off"),
     (Reply(status=400, raw=b'{"error": {"message": "the prompt is too long"}}'), "refused_request")])
 def test_a_lasting_fault_has_its_reason(client, fault, reason):
     with StandIn() as server:
@@ -137,8 +137,8 @@ def test_settings_that_a_server_does_not_know_are_left_out(client):
 
 
 @pytest.mark.parametrize(("finish", "text", "wanted"), [
-    (None, "A fig.", ""), ("end_turn", "A fig.", "stop"), ("MAX_TOKENS", "A fig.", "length"), ("content_filter", "",
-                                                                                               "content_filter"),
+    (None, "A fig.", ""), ("end_turn", "A fig.", "stop"), ("MAX_TOKENS", "A fig.", "length"),
+    ("content_filter", "", "content_filter"),
     (7, "A fig.", "7"), ("stop", "one two three four", "length")])
 def test_finish_reasons(client, finish, text, wanted):
     with StandIn(lambda asked: Reply(text, finish=finish)) as server:
@@ -163,8 +163,8 @@ def test_map_asks_side_by_side_and_gives_failures_their_place(client):
         one = client(server, concurrency=4)
         found = list(one.map((str(i), [{"role": "user", "content": str(i)}], {}) for i in range(12)))
     assert sorted(key for key, _ in found) == sorted(map(str, range(12))) and found[0][0] != "0"
-    assert {key: value[0].text for key, value in found if key != "3"} == {str(i): f"got {i}" for i in range(12)
-                                                                          if i != 3}
+    texts = {key: value[0].text for key, value in found if key != "3"}
+    assert texts == {str(i): f"got {i}" for i in range(12) if i != 3}
     assert isinstance(dict(found)["3"], Failed) and 2 <= server.most_at_once <= 4
     seeds = {asked.last: asked.seed for asked in server.requests}
     assert len(set(seeds.values())) == 12
@@ -234,6 +234,16 @@ def test_a_server_that_fails_everything_ends_the_run(client):
         with pytest.raises(StudioError, match="in a row"):
             list(client(server).map((str(i), ASK, {}) for i in range(100)))
         assert len(server.requests) < 100
+
+
+def test_a_server_that_refuses_everything_from_the_start_ends_the_run(client):
+    with StandIn(lambda asked: Reply(status=400, raw=b'{"error": {"message": "roles must alternate"}}')) as server:
+        with pytest.raises(StudioError, match="roles must alternate"):
+            list(client(server).map((str(i), ASK, {}) for i in range(100)))
+        assert len(server.requests) < 30
+    with StandIn(lambda asked: Reply(status=400) if asked.number else "Yes.") as server:
+        found = [answer for _, answer in client(server, concurrency=1).map((str(i), ASK, {}) for i in range(50))]
+        assert sum(isinstance(answer, Failed) for answer in found) == 49, "single requests may be refused"
 
 
 def test_no_quota_left_is_no_reason_to_wait(client):
