@@ -29,9 +29,9 @@ STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.c
           "data_table.css")
 SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js",
            "library.js", "chat_text.js", "chat_picker.js", "chat_parts.js", "chat.js", "data_parts.js",
-           "data_steps.js", "data_bring.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js",
-           "data_filters.js", "data_side.js", "data_table.js", "data_review.js", "data_report.js", "data_plots.js",
-           "data_stats.js", "data_doctor.js", "data_job.js", "data_actions.js", "data.js")
+           "data_steps.js", "data_bring.js", "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js",
+           "data_scroll.js", "data_filters.js", "data_side.js", "data_table.js", "data_review.js", "data_report.js",
+           "data_plots.js", "data_stats.js", "data_doctor.js", "data_job.js", "data_actions.js", "data.js")
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _OFFER_SECONDS, _MOST_OFFERS = 3600, 500

@@ -17,7 +17,7 @@
           <div class="dt-open" hidden><header class="dt-bar"><div class="dt-name"><h1></h1><p class="st-muted"></p></div><div class="st-actions dt-acts">
             <button type="button" class="st-btn st-primary" data-do="train">${esc(t("data.train"))}</button><button type="button" class="st-btn" data-do="download">${esc(t("data.download"))}</button>
             <span class="dt-pop-place"><button type="button" class="st-btn" data-do="menu" aria-haspopup="menu" aria-expanded="false" aria-label="${esc(t("data.more"))}">${icons.more}</button></span></div></header>
-            <div class="dt-strip" id="data-strip"></div><p class="dt-at" hidden></p>
+            <div class="dt-strip" id="data-strip"></div><p class="dt-at" hidden></p><div class="dt-told-place"></div>
             <div class="st-views dt-views" role="tablist">${VIEWS.map((v) => `<button type="button" role="tab" id="data-tab-${v}" data-view="${v}" aria-controls="data-view-${v}">${esc(t(`data.view.${v}`))}</button>`).join("")}</div>
             ${VIEWS.map((v) => `<div class="dt-view" role="tabpanel" id="data-view-${v}" aria-labelledby="data-tab-${v}" hidden></div>`).join("")}</div>
           <div class="dt-place" id="data-page-bring" hidden></div><div class="dt-place" id="data-page-make" hidden></div><div class="dt-place" id="data-page-empty" hidden></div></section></div>`;
@@ -182,6 +182,8 @@
       const facts = [open.title, splits.length > 1 ? splits.map(([k, n]) => `${t(`data.split.${k}`)} ${num(n)}`).join(", ") : t("library.rows", { n: num(open.total) }), studio.bytes(open.size), studio.ago(open.created), open.edits?.count ? t("data.edits", { n: open.edits.count }) : ""];
       this.$(".dt-name p").textContent = facts.filter(Boolean).join(" · ");
       this.strip.draw(this.head, open);
+      const told = this.$(".dt-told-place"), made = studio.dataFacts(this.head.pipeline[this.strip.at()]);
+      if (told.dataset.shown !== `${open.ref}${made}`) { told.innerHTML = made; told.dataset.shown = `${open.ref}${made}`; }
       const stage = this.head.ref !== open.ref, note = this.$(".dt-at");
       note.hidden = !stage;
       if (stage) {
