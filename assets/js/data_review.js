@@ -26,7 +26,7 @@
       this.apply.onclick = () => this.shared.runStep({ kind: "data", method: "edits", dataset: this.ref });
       this.tools.onclick = (event) => { const key = event.target.closest("[data-key]")?.dataset.key; if (key) this.do(key); };
       document.addEventListener("keydown", (event) => this.key(event));
-      window.addEventListener("resize", () => this.fit());
+      studio.dataRow.watchRoom(root, [find(".st-dv-bar"), this.tools], () => this.fit());
       studio.dataRow.expand(this.card, () => this.now.row, () => null);
     }
 

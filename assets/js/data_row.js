@@ -196,7 +196,14 @@
     return Math.max(least, Math.floor(left - below));
   };
 
+  /** Call `fit` whenever what stands above a view takes more or less room. */
+  const watchRoom = (root, own, fit) => {
+    const watch = new ResizeObserver(() => fit()), main = root.closest(".dt-main");
+    for (const element of [main, ...(main?.querySelectorAll(".dt-bar, .dt-strip, .dt-job, .dt-at") || []), ...own]) if (element) watch.observe(element);
+    window.addEventListener("resize", fit);
+  };
+
   const tagsOf = (item) => (Array.isArray(item.tags) ? item.tags : Object.entries(item.tags || {}));
 
-  studio.dataRow = { parts, brief, shown, marked, matcher, line, count, clone, Editor, expand, label, state, tagsOf, roleName, room, language };
+  studio.dataRow = { parts, brief, shown, marked, matcher, line, count, clone, Editor, expand, label, state, tagsOf, roleName, room, watchRoom, language };
 })();

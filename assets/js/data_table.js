@@ -30,7 +30,7 @@
       this.splits.onkeydown = (event) => this.splitKeys(event);
       for (const place of [this.picked, this.edits]) place.onclick = (event) => this.act(event.target.closest("[data-act]")?.dataset.act);
       document.addEventListener("keydown", (event) => this.anywhere(event));
-      window.addEventListener("resize", () => this.fit());
+      studio.dataRow.watchRoom(root, [find("top"), find("bar")], () => this.fit());
     }
 
     get shown() { return !!this.visible && this.root.isConnected && this.root.getClientRects().length > 0; }
@@ -96,9 +96,9 @@
     }
 
     columns() {
-      const open = this.open, many = (o) => Object.keys(o || {}).length > 1, dropped = this.split === "dropped", wide = this.side.place.hidden;
+      const open = this.open, many = (o) => Object.keys(o || {}).length > 1, dropped = this.split === "dropped", wide = this.side.place.hidden, tight = !wide && this.pane.clientWidth < 980;
       const texts = open.format === "text" ? ["first"] : open.format === "preference" ? ["first", "second", "third"] : ["first", "second"];
-      const all = small.matches ? ["pos", "two", "chars"] : ["check", "pos", ...(wide ? texts : texts.slice(0, 2)), dropped && "reason", wide && many(open.languages) && "lang", wide && open.format !== "text" && "turns", "chars", wide && open.scored && "score", Object.keys(open.labels || {}).length && "label",
+      const all = small.matches ? ["pos", "two", "chars"] : ["check", "pos", ...(wide ? texts : texts.slice(0, tight ? 1 : 2)), dropped && !tight && "reason", wide && many(open.languages) && "lang", wide && open.format !== "text" && "turns", !tight && "chars", wide && open.scored && "score", Object.keys(open.labels || {}).length && "label",
         wide && many(open.sources) && "source", wide && Object.keys(open.tags || {}).length && "tags", !dropped && "state"];
       this.cols = all.filter(Boolean);
       const digits = String(Math.max(0, ...Object.values(open.rows), open.dropped || 0)).length, text = wide ? 130 : 90;
