@@ -9,7 +9,8 @@ from studio import settings
 from studio.datasets.roles import FORMATS
 from studio.datasets.version import Version
 
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"),
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+         (10_000_000, "1M<n<10M"),
          (100_000_000, "10M<n<100M"), (10**15, "n>100M"))
 COLUMNS = {
     "messages": "`messages`: a list of `{role, content}`; answers may have `tool_calls` (arguments as JSON text) and "
@@ -44,19 +45,23 @@ def card(version: Version, name: str, counts: dict[str, int], license: str = "",
               "configs": [{"config_name": "default", "data_files": [
                   {"split": split, "path": f"data/{split}-*.parquet"} for split in counts]}]}
     kind = version.meta["format"] if format == "as_is" else format
-    lines = [f"# {_cell(name)}", "", "| Split | Rows |", "|---|---:|", *(f"| {split} | {n:,} |" for split, n in counts.items()), "",
+    lines = [f"# {_cell(name)}", "", "| Split | Rows |", "|---|---:|",
+             *(f"| {split} | {n:,} |" for split, n in counts.items()), "",
              f"{size / 1e6:,.1f} MB of Parquet. Content hash of the whole: `{version.hash}`.", "", "## Rows", "",
-             f"{FORMATS.get(kind, 'Pairs for a reward model' if kind == 'reward' else 'Rows of several formats')}.", ""]
+             f"{FORMATS.get(kind, 'Pairs for a reward model' if kind == 'reward' else 'Rows of several formats')}.",
+             ""]
     shown = [COLUMNS[kind]] if kind in COLUMNS else list(COLUMNS.values())
     lines += [f"* {said}" for said in shown] + (["* `source` and `tags` of every row."] if with_tags else [])
-    lines += ["", "## How it was made", "", "| | Step | Rows in | Rows out | Changed | Left out |", "|---|---|---:|---:|---:|---|"]
+    lines += ["", "## How it was made", "", "| | Step | Rows in | Rows out | Changed | Left out |",
+              "|---|---|---:|---:|---:|---|"]
     for number, entry in enumerate(version.meta["history"], 1):
         why = "; ".join(f"{r['count']:,} {_cell(r['message'])}" for r in entry["reasons"][:5])
         lines.append(f"| {number} | {_step(entry['step'])} | {entry['rows_in']:,} | {entry['rows_out']:,} | {entry['changed']:,} | "
                      f"{why or '-'} |")
     sources = version.meta.get("sources") or {}
     if sources:
-        lines += ["", "## Sources", "", *(f"* {_cell(source or 'made here')}: {n:,} rows" for source, n in list(sources.items())[:50])]
+        lines += ["", "## Sources", "", *(f"* {_cell(source or 'made here')}: {n:,} rows" for source,
+                                          n in list(sources.items())[:50])]
     if not license:
         lines += ["", "No licence was chosen. Ask before you use it for anything."]
     lines += ["", "Made with Atelier.", ""]
@@ -86,4 +91,5 @@ def _languages(version: Version, most: int = 20_000) -> list[str]:
         seen.update(code for code in batch.column(0).to_pylist() if code)
         if seen.total() > most:
             break
-    return [code for code, n in seen.most_common(10) if n >= seen.total() / 50 and code.isalpha() and len(code) in (2, 3)]
+    return [code for code, n in seen.most_common(10) if n >= seen.total() / 50 and code.isalpha()
+            and len(code) in (2, 3)]

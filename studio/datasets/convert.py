@@ -26,7 +26,8 @@ REJECTS = {
     "assistant_first": "the assistant speaks first and nobody asks after that",
     "tool_order": "a tool answers that was not called",
     "bad_tool_call": "a tool call is not readable", "same_pair": "the better and the worse answer are the same",
-    "no_pair": "the better or the worse answer is missing", "tie": "no answer is better than the other", "no_mark": "the mark says neither good nor bad",
+    "no_pair": "the better or the worse answer is missing", "tie": "no answer is better than the other",
+           "no_mark": "the mark says neither good nor bad",
     "empty_text": "the text is empty", "rated_bad": "the answer is marked bad",
 }
 MENDS = {
@@ -141,8 +142,10 @@ def _turn(item: Any, number: int, mended: list[str]) -> Row:
     if role == "call":
         return {"role": "assistant", "content": "", "tool_calls": _calls(content)}
     made: Row = {"role": role}
-    if isinstance(content, list) and any(isinstance(part, dict) and part.get("type") == "tool_call" for part in content):
-        written = [parsed(part.get("value", part.get("tool_call"))) for part in content if part.get("type") == "tool_call"]
+    if isinstance(content, list) and any(isinstance(part, dict) and part.get("type") == "tool_call"
+                                         for part in content):
+        written = [parsed(part.get("value", part.get("tool_call"))) for part in content
+                   if part.get("type") == "tool_call"]
         made["tool_calls"] = _calls([call for one in written for call in (one if isinstance(one, list) else [one])])
         content = [part for part in content if part.get("type") != "tool_call"]
     calls = item.get("tool_calls") or item.get("function_call")
@@ -364,7 +367,8 @@ def _preference(row: Row, detected: Detected, mended: list[str]) -> Row:
                      "rejected": _string(worse, "no_pair", mended)}
         answers = [_thoughtful(made["chosen"]), _thoughtful(made["rejected"])]
         if any("reasoning_content" in answer for answer in answers):
-            made = {"prompt": [{"role": "user", "content": made["prompt"]}], "chosen": answers[:1], "rejected": answers[1:]}
+            made = {"prompt": [{"role": "user", "content": made["prompt"]}], "chosen": answers[:1],
+                    "rejected": answers[1:]}
     else:
         before = _as_turns(asked, "user", "empty_prompt", mended) if asked not in (None, "", []) else []
         full = []
@@ -466,7 +470,8 @@ def _contexts(value: Any) -> list[str]:
     texts = []
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict):
-            item = next((item[k] for k in ("text", "content", "page_content", "passage", "chunk", "snippet", "body", "document")
+            item = next((item[k] for k in ("text", "content", "page_content", "passage", "chunk", "snippet", "body",
+                                           "document")
                          if isinstance(item.get(k), str)), None)
         if text := _optional(item):
             texts.append(text)

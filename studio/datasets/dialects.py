@@ -1,4 +1,4 @@
-"""Conversations as people's programs write them: turns in pairs, ChatGPT's export, tool calls written into the text."""
+"""Conversations as people's programs write them: turns in pairs, ChatGPT's export, tool calls in the text."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from studio.datasets.rows import loads
 
 Row = dict[str, Any]
 # (question, answer) of one object that holds both sides of an exchange
-PAIRS = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("user", "bot"), ("human", "bot"), ("user", "ai"),
+PAIRS = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("user", "bot"), ("human", "bot"),
+         ("user", "ai"),
          ("question", "answer"), ("prompt", "response"), ("prompt", "completion"), ("input", "output"),
          ("instruction", "output"), ("query", "response"), ("user", "model"))
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>|<functioncall>\s*(\{.*?\})\s*(?=<functioncall>|<\|endoftext\|>|$)",
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>"
+                   r"|<functioncall>\s*(\{.*?\})\s*(?=<functioncall>|<\|endoftext\|>|$)",
                    re.DOTALL)
 _ANSWER = re.compile(r"\s*<tool_response>\s*(.*?)\s*</tool_response>\s*", re.DOTALL)
 
@@ -22,7 +24,8 @@ def pair_of(item: Any) -> tuple[str, str] | None:
     """Names of question and answer in an object with both sides of an exchange."""
     if not isinstance(item, dict):
         return None
-    return next((pair for pair in PAIRS if isinstance(item.get(pair[0]), str) and isinstance(item.get(pair[1]), str)), None)
+    return next((pair for pair in PAIRS if isinstance(item.get(pair[0]), str) and isinstance(item.get(pair[1]), str)),
+                None)
 
 
 def is_pairs(value: Any) -> bool:
@@ -31,7 +34,8 @@ def is_pairs(value: Any) -> bool:
         return False
     if all(pair_of(item) for item in value):
         return True
-    return all(isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(t, str) for t in item) for item in value)
+    return all(isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(t, str) for t in item)
+               for item in value)
 
 
 def unpaired(value: list[Any]) -> list[Row]:
@@ -72,7 +76,7 @@ def branch(mapping: Row) -> list[Row]:
 
 
 def calls_in(text: str) -> tuple[list[Any], str]:
-    """(tool calls, the rest) of a text with ``<tool_call>{...}</tool_call>`` in it; no calls where one is not readable."""
+    """(tool calls, the rest) of a text with ``<tool_call>{...}</tool_call>`` in it; none where one is not readable."""
     if "<tool_call>" not in text and "<functioncall>" not in text:
         return [], text
     calls = []

@@ -21,7 +21,8 @@ from studio.errors import StudioError
 
 MAX_DOCUMENT = 256 << 20  # bytes of a file that has to be held in memory as a whole
 MAX_PAGE = 32 << 20  # bytes of a web page
-_BLOCKS = {"p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote", "section", "article", "table",
+_BLOCKS = {"p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote", "section", "article",
+           "table",
            "ul", "ol", "br", "dt", "dd"}
 _BROKEN_WORD = re.compile(r"(?<=[a-zà-ÿ])-\n(?=[a-zà-ÿ])")
 _HEADING = re.compile(r"(#{1,6}) +(\S.*)")
@@ -103,7 +104,8 @@ class PdfReader(Document):
                 raise refuse(f"{self.path.name} is a PDF document that is broken or cut off"
                              f" ({type(err).__name__}).", "Fetch or export it again.") from err
         if not given:
-            raise refuse(f"{self.path.name} has {total:,} page{'s' * (total != 1)} but no text: it is probably scanned.",
+            pages = f"{total:,} page{'s' * (total != 1)}"
+            raise refuse(f"{self.path.name} has {pages} but no text: it is probably scanned.",
                          "Run text recognition over it first, e.g. ocrmypdf, and bring in the result.")
 
     def _page(self, pdf: Any, number: int) -> str:
@@ -139,7 +141,8 @@ class DocxReader(Document):
                         raise _too_large(self.path)
                     title = _docx_title(inside)
                 file.seek(0)
-                made = mammoth.convert_to_html(file, convert_image=mammoth.images.img_element(lambda image: {"src": ""}))
+                made = mammoth.convert_to_html(file,
+                                               convert_image=mammoth.images.img_element(lambda image: {"src": ""}))
             except StudioError:
                 raise
             except Exception as err:  # the parsers of ZIP, XML and Word raise their own

@@ -192,7 +192,8 @@ def own_validation(ref: str) -> str | None:
     return f"{ref}#validation" if "validation" in Version(path).splits else None
 
 
-def detected_of(source: Any, sample: list[Row], columns: dict[str, str] | None = None, format: str = "auto") -> Detected:
+def detected_of(source: Any, sample: list[Row], columns: dict[str, str] | None = None,
+                format: str = "auto") -> Detected:
     """What the rows are: known of a dataset made here, found out from a sample of any other."""
     known = getattr(source, "detected", None)
     return known or detect(sample, columns, format)

@@ -117,7 +117,8 @@ def _explain(err: Exception, name: str) -> StudioError:
         return StudioError(f"{name} has several configs: {text}",
                            f"Write one behind a #, e.g. hub:{name}#default/train.", "dataset")
     if "Unknown split" in text or "Bad split" in text:
-        return StudioError(f"{name} has no such split: {text}", f"Write one of its splits, e.g. hub:{name}#train.", "dataset")
+        return StudioError(f"{name} has no such split: {text}", f"Write one of its splits, e.g. hub:{name}#train.",
+                           "dataset")
     if "NotFound" in kind or "doesn't exist" in text:
         return StudioError(f"There is no dataset {name} on the Hub, or it is private.", "Check the name, or log in.",
                            "dataset")

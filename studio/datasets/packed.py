@@ -115,10 +115,12 @@ class Unpacked(io.RawIOBase):
             data = self._inner.read(size)
         except _FAULTS as err:
             if not self.kind and isinstance(err, OSError) and isinstance(self.path, Path):
-                raise refuse(f"{self.path.name} can no longer be read: {err.strerror or err}.", "Check the disk.") from err
+                raise refuse(f"{self.path.name} can no longer be read: {err.strerror or err}.",
+                             "Check the disk.") from err
             raise broken(self.path, self.kind or "ZIP") from err
         self.out += len(data)
-        if self.out > FREE and (self.kind or isinstance(self.path, Member)) and self.out > RATIO * max(1, self._went_in()):
+        packed = self.kind or isinstance(self.path, Member)
+        if packed and self.out > FREE and self.out > RATIO * max(1, self._went_in()):
             raise bomb(self.path)
         return data
 

@@ -1,5 +1,5 @@
-"""Rows of a file as dicts, streamed at constant memory: JSON, JSONL, CSV, TSV, Parquet, text, Markdown, PDF, DOCX, HTML;
-packed or not, one or many in a ZIP archive or a folder.
+"""Rows of a file as dicts, streamed at constant memory: JSON, JSONL, CSV, TSV, Parquet, text, Markdown, PDF, DOCX,
+HTML; packed or not, one or many in a ZIP archive or a folder.
 
 The content decides over the file name: a ``.json`` with an object a line is JSONL, a ``.jsonl`` with an array is JSON.
 """
@@ -180,7 +180,8 @@ def _is_row(begin: str) -> bool:
     if not isinstance(whole, dict):
         return False
     chats = [whole[name] for name in ("messages", "conversation", "conversations") if name in whole]
-    return is_tree(whole.get("mapping")) or any(isinstance(chat, list) and chat and all(isinstance(m, dict) for m in chat)
+    return is_tree(whole.get("mapping")) or any(isinstance(chat, list) and chat
+                                                and all(isinstance(m, dict) for m in chat)
                                                 for chat in chats)
 
 
@@ -295,8 +296,8 @@ def _unique(names: list[str]) -> list[str]:
 class TextReader(Reader):
     """Plain text or Markdown: one row a paragraph block, blank lines between them.
 
-    A Markdown heading stays with what follows it, and a fenced code block stays whole. Where no line is blank and the lines
-    are as long as paragraphs, each line is a row.
+    A Markdown heading stays with what follows it, and a fenced code block stays whole. Where no line is blank and the
+    lines are as long as paragraphs, each line is a row.
     """
 
     kind = "text"

@@ -22,27 +22,35 @@ FORMATS = {
 # Role -> must be there. In this order they are asked for in a column form.
 ROLES: dict[str, dict[str, bool]] = {
     "preference": {"prompt": False, "chosen": True, "rejected": True, "system": False, "input": False, "tools": False,
-                   "margin": False, "score_chosen": False, "score_rejected": False, "answer_a": False, "answer_b": False,
+                   "margin": False, "score_chosen": False, "score_rejected": False, "answer_a": False,
+                   "answer_b": False,
                    "winner": False, "score_a": False, "score_b": False, "answers": False, "scores": False},
     "rated": {"prompt": False, "completion": False, "label": True, "messages": False, "contexts": False,
               "comment": False,
               "system": False},
     "messages": {"messages": True, "system": False, "tools": False},
     "sharegpt": {"conversations": True, "system": False, "tools": False},
-    "alpaca": {"instruction": True, "output": True, "input": False, "system": False, "history": False, "reasoning": False},
+    "alpaca": {"instruction": True, "output": True, "input": False, "system": False, "history": False,
+               "reasoning": False},
     "prompt_completion": {"prompt": True, "completion": True, "system": False, "reasoning": False, "tools": False},
     "text": {"text": True},
 }
-OTHER_ROLES = ("answer_a", "answer_b", "winner", "score_a", "score_b", "answers", "scores")  # never by their names alone
-# Ways to write a pair that is not called chosen and rejected: two answers with a verdict or scores, or a list of answers
+OTHER_ROLES = ("answer_a", "answer_b", "winner", "score_a", "score_b", "answers",
+               "scores")  # never by their names alone
+# A pair that is not called chosen and rejected: two answers with a verdict or with scores, or a list of answers
 OTHER_PAIRS = ({"answer_a", "answer_b", "winner"}, {"answer_a", "answer_b", "score_a", "score_b"}, {"answers"})
-_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "human", "q", "problem", "user_input", "request",
+_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "human", "q", "problem", "user_input",
+            "request",
             "user_message", "user_prompt", "user_question", "user_query", "source", "post", "problem_statement")
-_ANSWERS = ("completion", "answer", "response", "output", "assistant", "model_answer", "model_output", "generation", "reply",
-            "bot", "gpt", "a", "solution", "target", "assistant_response", "model_response", "bot_answer", "bot_response",
-            "ai_response", "ai_answer", "assistant_answer", "assistant_message", "llm_response", "llm_answer", "generated_answer",
+_ANSWERS = ("completion", "answer", "response", "output", "assistant", "model_answer", "model_output", "generation",
+            "reply",
+            "bot", "gpt", "a", "solution", "target", "assistant_response", "model_response", "bot_answer",
+            "bot_response",
+            "ai_response", "ai_answer", "assistant_answer", "assistant_message", "llm_response", "llm_answer",
+            "generated_answer",
             "system_answer", "expected_output", "best_answer", "answers")
-_CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "data", "items",
+_CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history", "data",
+          "items",
           "mapping", "dialogs", "chat_history", "trajectory")
 
 
@@ -58,26 +66,33 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tools": ("tools", "functions", "available_tools"),
     "messages": _CHATS, "conversations": _CHATS,
     "text": ("text", "content", "body", "document", "story", "article", "paragraph", "passage", "sentence"),
-    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner", "better", "chosen_answer",
+    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "winner", "better",
+               "chosen_answer",
                "chosen_messages", "chosen_conversation"),
-    "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "non_preferred", "loser", "worse",
+    "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "non_preferred", "loser",
+                 "worse",
                  "rejected_answer", "rejected_messages", "rejected_conversation"),
     "margin": ("margin",), "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "answer_a": _sided(_SIDES, "a01"), "answer_b": _sided(_SIDES, "b21"),
-    "winner": ("winner", "preference", "better_response_id", "overall_preference", "verdict", "preferred", "choice", "better",
+    "winner": ("winner", "preference", "better_response_id", "overall_preference", "verdict", "preferred", "choice",
+               "better",
                "labels"),
     "score_a": _sided("score rating reward", "a01"), "score_b": _sided("score rating reward", "b21"),
-    "answers": ("completions", "responses", "answers", "candidates", "outputs", "generations", "all_responses", "output"),
+    "answers": ("completions", "responses", "answers", "candidates", "outputs", "generations", "all_responses",
+                "output"),
     "scores": ("scores", "ratings", "rewards", "ranks", "score"),
     "label": ("label", "rating", "mark", "rated", "feedback", "thumbs", "thumb", "vote", "grade", "good", "is_good",
-              "liked", "score", "kto_tag", "user_feedback", "user_rating", "thumbs_up", "helpful", "is_helpful", "helpfulness",
+              "liked", "score", "kto_tag", "user_feedback", "user_rating", "thumbs_up", "helpful", "is_helpful",
+              "helpfulness",
               "stars", "satisfaction", "evaluation", "correct", "is_correct"),
     "contexts": ("contexts", "context", "retrieved", "documents", "passages", "sources", "contexts_used", "chunks",
                  "retrieved_contexts", "retrieved_documents", "references", "docs", "knowledge"),
-    "comment": ("comment", "comments", "why", "reason", "note", "remark", "feedback_text", "feedback_comment", "explanation",
+    "comment": ("comment", "comments", "why", "reason", "note", "remark", "feedback_text", "feedback_comment",
+                "explanation",
                 "comment_why"),
-    "reasoning": ("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "chain_of_thought", "cot", "complex_cot",
+    "reasoning": ("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "chain_of_thought", "cot",
+                  "complex_cot",
                   "rationale", "reasoning_trace", "thinking_trajectories", "thinking_trajectory", "deepseek_reasoning",
                   "think"),
 }
@@ -88,7 +103,8 @@ GOOD = {"good", "up", "1", "+1", "true", "yes", "y", "positive", "like", "liked"
         ":+1:"}
 BAD = {"bad", "down", "0", "-1", "false", "no", "n", "negative", "dislike", "disliked", "thumbs_down", "thumbsdown",
        "thumb_down", "wrong",
-       "incorrect", "reject", "rejected", "👎", "undesirable", "fail", "unhelpful", "not_helpful", "dissatisfied", "unsatisfied",
+       "incorrect", "reject", "rejected", "👎", "undesirable", "fail", "unhelpful", "not_helpful", "dissatisfied",
+       "unsatisfied",
        "downvote", ":thumbsdown:", ":-1:"}
 
 
@@ -168,7 +184,8 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
 def _instances(rows: list[Row], names: list[str]) -> str:
     """Column of seed tasks that lists several inputs and outputs of one instruction, or an empty string."""
     return next((name for name in names if name.lower() in ("instances", "examples") and all(
-        isinstance(row.get(name), list) and all(isinstance(one, dict) and {"input", "output"} <= set(one) for one in row[name])
+        isinstance(row.get(name), list) and all(isinstance(one, dict) and {"input", "output"} <= set(one)
+                                                for one in row[name])
         for row in rows)), "")
 
 
@@ -190,7 +207,8 @@ def extras_of(row: Row, columns: list[str], most: int = 32, longest: int = 200) 
         for key, one in list(inner)[:most]:
             if isinstance(one, list) and one and all(isinstance(word, str) for word in one):
                 one = ", ".join(one)
-            if isinstance(one, (str, int, float, bool)) and one != "" and len(str(one)) <= longest and len(found) < most:
+            plain = isinstance(one, (str, int, float, bool)) and one != ""
+            if plain and len(str(one)) <= longest and len(found) < most:
                 name = f"{column}.{key}" if key and (key in found or key in row) else str(key or column)
                 found[name] = one
     return found
@@ -286,8 +304,8 @@ class _Sample:
 
 
 def _turns(value: Any) -> str | None:
-    """Dialect of a conversation in a cell: ``messages`` | ``sharegpt`` | ``turns`` (texts in turn) | ``pairs`` (question
-    and answer together); else ``None``."""
+    """Dialect of a conversation in a cell: ``messages`` | ``sharegpt`` | ``turns`` (texts in turn) | ``pairs``
+    (question and answer together); else ``None``."""
     value = parsed(value)
     if dialects.is_tree(value):
         return "sharegpt"
@@ -382,7 +400,8 @@ def _find_ranked(table: _Sample) -> Detected | None:
         if sum(map(bool, rated)) >= 0.9 * len(values):
             made = {"answers": name, "prompt": asked} | ({"scores": scores} if any(beside) and scores else {})
             return Detected("preference", table.roles("preference", **made),
-                            [f"'{name}' lists scored answers to '{asked}': the best and the worst make the pair."], 0.8)
+                            [f"'{name}' lists scored answers to '{asked}': the best and the worst make the pair."],
+                            0.8)
         if name in ("output", "outputs") and all(found and len(found) == 2 for found in lists):
             return Detected("preference", table.roles("preference", answers=name, prompt=asked),
                             [f"'{name}' holds two answers to '{asked}': the better, then the worse."], 0.7)
@@ -530,10 +549,12 @@ def _complete(found: Detected, table: _Sample) -> Detected:
         if winner := found.roles.get("winner"):
             found.verdict = verdicts.counting(table.values(winner), winner) or "words"
         if "margin" in found.roles or {"score_chosen", "score_rejected"} <= set(found.roles):
-            of = found.roles.get("margin") or " and ".join(f"'{found.roles[r]}'" for r in ("score_chosen", "score_rejected"))
+            of = found.roles.get("margin") or " and ".join(f"'{found.roles[r]}'"
+                                                           for r in ("score_chosen", "score_rejected"))
             found.evidence.append(f"Reward pairs: the margin comes from {of}.")
     calls, thoughts = _inside(found, table.rows[:100])
-    if calls or (found.format in ("messages", "sharegpt", "prompt_completion") and table.values(found.roles.get("tools", ""))):
+    if calls or (found.format in ("messages", "sharegpt", "prompt_completion")
+                 and table.values(found.roles.get("tools", ""))):
         found.evidence.append("Tool calls are among them.")
     if media := [n for n in found.columns if n.lower() in MEDIA and any(table.values(n))]:
         found.evidence.append(f"Pictures, sound and films are not read: {names_of(media)}.")
@@ -546,7 +567,8 @@ def _complete(found: Detected, table: _Sample) -> Detected:
 
 def _inside(found: Detected, rows: list[Row]) -> tuple[bool, bool]:
     """(tool calls, reasoning) somewhere in the answers of these rows?"""
-    columns = [found.roles[role] for role in ("messages", "conversations", "completion", "output", "chosen", "rejected")
+    columns = [found.roles[role] for role in ("messages", "conversations", "completion", "output", "chosen",
+                                              "rejected")
                if role in found.roles]
     calls = thoughts = False
     for value in (parsed(row.get(column)) for row in rows for column in columns):

@@ -17,7 +17,8 @@ CHUNK = 256 * 1024
 MAX_ROW = 10 * 1024 * 1024  # characters of one line, one cell or one JSON row
 TEXT_SUFFIXES = {".txt", ".md", ".markdown", ".text"}
 HTML_SUFFIXES = {".html", ".htm", ".xhtml"}
-SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet", ".pdf", ".docx"} | TEXT_SUFFIXES | HTML_SUFFIXES
+SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet", ".pdf",
+            ".docx"} | TEXT_SUFFIXES | HTML_SUFFIXES
 
 _KINDS = [(b"%PDF", "a packed PDF document", "Unpack it first."),
           (b"PK\x03\x04", "a packed ZIP archive or Office document", "Unpack it first."),
@@ -31,7 +32,8 @@ _KINDS = [(b"%PDF", "a packed PDF document", "Unpack it first."),
           (b"\xff\xd8\xff", "a picture", "Choose a file with rows of text."),
           (b"\x7fELF", "a program", "Choose a file with rows of text."),
           (b"GGUF", "a model", "Choose a file with rows of text."),
-          (b"version https://git-lfs", "only a pointer of Git LFS, not the file itself", "Fetch the file: git lfs pull."),
+          (b"version https://git-lfs", "only a pointer of Git LFS, not the file itself",
+           "Fetch the file: git lfs pull."),
           (b"ARROW1", "an Arrow file", "Save it as Parquet or JSONL.")]
 _HTML = re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|\?xml|svg)\b", re.I | re.S)
 
@@ -47,7 +49,8 @@ def check_file(path: File) -> int:
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
-            inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in SUFFIXES | packed.SUFFIXES | {".zip"})
+            inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in SUFFIXES | packed.SUFFIXES
+                            | {".zip"})
             hint = f"Choose a file in it, e.g. {inside[0]}." if inside else "Choose a data file."
             raise refuse(f"{path.name} is a folder, not a file.", hint)
         if not stat.S_ISREG(info.st_mode):
@@ -216,4 +219,5 @@ def refuse_html(start: str, path: File) -> None:
     if _HTML.match(start[:4096]):
         raise refuse(f"{path.name} is a web page, not data: probably the page about the file was saved instead of the "
                      "file.",
-                     "Use the download link of the file itself ('raw' or 'resolve'). If you want the page's text, name it .html.")
+                     "Use the download link of the file itself ('raw' or 'resolve'). "
+                     "If you want the page's text, name it .html.")

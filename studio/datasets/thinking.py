@@ -1,8 +1,8 @@
 """Reasoning before an answer, kept apart from it: ``reasoning_content`` of a message.
 
-Traces come as a field of the message (``reasoning_content``, ``thinking``, ``reasoning``), as parts of its content, as a
-column, or written into the text between marks. Models differ in how they want it, so it is stored apart and put where the
-chat template looks for it when the row is used.
+Traces come as a field of the message (``reasoning_content``, ``thinking``, ``reasoning``), as parts of its content, as
+a column, or written into the text between marks. Models differ in how they want it, so it is stored apart and put where
+the chat template looks for it when the row is used.
 """
 
 from __future__ import annotations
@@ -66,9 +66,10 @@ def joined(message: Row) -> Row:
 
 
 def for_template(messages: list[Row], template: str | None) -> list[Row]:
-    """Messages with the reasoning where a chat template looks for it: its own field, another name of it, or the text."""
+    """Messages with the reasoning where a chat template looks for it: in a field of their own, or in the text."""
     if "reasoning_content" in (template or "") or not any(m.get("reasoning_content") for m in messages):
         return messages
     if re.search(r"""message\.thinking|message\[['"]thinking['"]\]""", template or ""):
-        return [{("thinking" if key == "reasoning_content" else key): value for key, value in m.items()} for m in messages]
+        return [{("thinking" if key == "reasoning_content" else key): value for key, value in m.items()}
+                for m in messages]
     return [joined(message) for message in messages]

@@ -23,7 +23,8 @@ GROUP = 1024  # rows of a Parquet row group; few enough that long conversations 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so may be run as a formula by a spreadsheet
 LONGEST_CELL = 32_767  # characters that Excel shows of a cell
 MOST_TAGS = 200
-ORDER = ("messages", "conversations", "tools", "system", "history", "instruction", "input", "output", "prompt", "completion",
+ORDER = ("messages", "conversations", "tools", "system", "history", "instruction", "input", "output", "prompt",
+         "completion",
          "chosen", "rejected", "margin", "label", "contexts", "comment", "text", "tags", "source")
 _SIDES = ("prompt", "completion", "chosen", "rejected")
 
@@ -73,7 +74,8 @@ class Shape:
 
         if name in self.lists:
             call = [("id", pa.string())] if self.identified else []
-            call += [("type", pa.string()), ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())]))]
+            call += [("type", pa.string()), ("function", pa.struct([("name", pa.string()), ("arguments",
+                                                                                            pa.string())]))]
             first = ["from", "value"] if name == "conversations" else ["role", "content"]
             keys = first + sorted(self.parts[name] - set(first))
             return pa.list_(pa.struct([(key, pa.list_(pa.struct(call)) if key == "tool_calls" else pa.string())
@@ -164,7 +166,8 @@ def write_csv(path: Path, rows: Iterable[Row], shape: Shape, safe: bool = True) 
     """
     number, names = 0, shape.names
     with path.open("w", encoding="utf-8-sig", newline="", errors="replace") as file:
-        out = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a bare carriage return is a line, too
+        out = csv.writer(file, lineterminator="\n",
+                         quoting=csv.QUOTE_NONNUMERIC)  # a bare carriage return is a line, too
         out.writerow(names)
         for number, row in enumerate(rows, 1):
             out.writerow([_cell(row.get(name), safe) for name in names])

@@ -7,9 +7,11 @@ from typing import Any
 
 from studio.datasets.cells import parsed
 
-_FIRST = {"a", "model_a", "answer_a", "response_a", "output_a", "assistant_a", "first", "left", "chosen_a", "a_is_better", "a>b",
+_FIRST = {"a", "model_a", "answer_a", "response_a", "output_a", "assistant_a", "first", "left", "chosen_a",
+          "a_is_better", "a>b",
           "a>>b"}
-_SECOND = {"b", "model_b", "answer_b", "response_b", "output_b", "assistant_b", "second", "right", "chosen_b", "b_is_better",
+_SECOND = {"b", "model_b", "answer_b", "response_b", "output_b", "assistant_b", "second", "right", "chosen_b",
+           "b_is_better",
            "b>a", "b>>a"}
 
 
@@ -67,7 +69,8 @@ def answers_in(value: Any) -> list[tuple[str, float | None]] | None:
     for item in value:
         score = None
         if isinstance(item, dict):
-            score = next((number(item[k]) for k in ("overall_score", "score", "rating", "reward", "overall_rating", "fine-grained_score")
+            score = next((number(item[k]) for k in ("overall_score", "score", "rating", "reward", "overall_rating",
+                                                    "fine-grained_score")
                           if number(item.get(k)) is not None), None)
             item = next((item[k] for k in ("response", "text", "content", "completion", "output", "answer")
                          if isinstance(item.get(k), str)), None)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 DATA_LICENSES = LICENSES | {"cc0-1.0": "CC0 (public domain)", "cc-by-sa-4.0": "CC BY-SA 4.0", "odc-by": "ODC-By",
                             "cdla-permissive-2.0": "CDLA Permissive 2.0"}
 FORMATS = {"as_is": "As they are", "messages": "Chats (messages)", "prompt_completion": "Prompts and completions",
-           "preference": "Preference pairs", "reward": "Pairs for a reward model", "rated": "Rated answers", "text": "Plain text"}
+           "preference": "Preference pairs", "reward": "Pairs for a reward model", "rated": "Rated answers",
+           "text": "Plain text"}
 
 
 class PushDatasetRecipe(Recipe):
@@ -29,19 +30,24 @@ class PushDatasetRecipe(Recipe):
 
     kind, method = "publish", "dataset"
 
-    dataset: str = field("", "Dataset", "The dataset to publish: one of the library, with all of its splits.", widget="dataset",
+    dataset: str = field("", "Dataset", "The dataset to publish: one of the library, with all of its splits.",
+                         widget="dataset",
                          max_length=1000)
-    repo_id: str = field("", "Repository", "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
+    repo_id: str = field("", "Repository",
+                         "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
                          "does not exist.", max_length=193, placeholder="my-dataset")
-    private: bool = field(True, "Private", "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
+    private: bool = field(True, "Private",
+                          "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
                           "repository stays as it is.")
     license: str = field("", "Licence", "Under which others may use it. Mind the licences of the sources.",
                          choices=DATA_LICENSES, max_length=60)
     format: Literal["as_is", "messages", "prompt_completion", "preference", "reward", "rated", "text"] = field(
         "as_is", "Format", "How a row is written. Rows that the format cannot hold are left out and counted.", choices=FORMATS)
-    with_tags: bool = field(False, "With tags and source", "Publish the tags and the source of every row too. They may name "
+    with_tags: bool = field(False, "With tags and source",
+                            "Publish the tags and the source of every row too. They may name "
                             "people or places.")
-    commit_message: str = field("Add dataset", "Message", "One line for the history of the repository.", group="advanced",
+    commit_message: str = field("Add dataset", "Message", "One line for the history of the repository.",
+                                group="advanced",
                                 max_length=200)
     create_pr: bool = field(False, "As a proposal", "Open a pull request instead of changing the repository.",
                             group="advanced", library="huggingface_hub.HfApi.create_commit")
@@ -116,7 +122,8 @@ class PushDataset(Method):
         text = card(version, recipe.name or label, counts, recipe.license, size, recipe.format, recipe.with_tags)
         parts.append(("README.md", text.encode()))
         try:
-            made = send(recipe, parts, label, ctx, "dataset", lambda name: name.startswith("data/") and name.endswith(".parquet"))
+            made = send(recipe, parts, label, ctx, "dataset", lambda name: name.startswith("data/")
+                        and name.endswith(".parquet"))
         finally:
             for path in folder.iterdir():
                 path.unlink()
@@ -126,6 +133,7 @@ class PushDataset(Method):
 def _version(ref: str) -> Version:
     path = refs.resolve_dataset(ref).path
     if path is None or not (path / META).exists():
-        raise StudioError("Only a dataset of the library is published.", "Bring it in first, then publish what was made.",
+        raise StudioError("Only a dataset of the library is published.",
+                          "Bring it in first, then publish what was made.",
                           "dataset")
     return Version(path)

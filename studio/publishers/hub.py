@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 _REPO = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
 # what only a resumed training needs, pickles (which can run code), and the studio's own marks
-_LEFT_OUT = ("optimizer*", "scheduler*", "rng_state*", "trainer_state.json", "training_args.bin", "*.bin", "*.pt", "*.pth",
+_LEFT_OUT = ("optimizer*", "scheduler*", "rng_state*", "trainer_state.json", "training_args.bin", "*.bin", "*.pt",
+             "*.pth",
              "*.pkl", "COMPLETE", ".*", "*.part", "*.log")
 _TEXT = 20_000_000  # bytes; small files are read whole
 LICENSES = {"": "Not said", "apache-2.0": "Apache 2.0", "mit": "MIT", "cc-by-4.0": "CC BY 4.0",
-            "cc-by-nc-4.0": "CC BY-NC 4.0", "openrail": "OpenRAIL", "llama3.1": "Llama 3.1", "gemma": "Gemma", "other": "Other"}
+            "cc-by-nc-4.0": "CC BY-NC 4.0", "openrail": "OpenRAIL", "llama3.1": "Llama 3.1", "gemma": "Gemma",
+            "other": "Other"}
 
 
 class PushRecipe(Recipe):
@@ -36,13 +38,16 @@ class PushRecipe(Recipe):
 
     model: str = field("", "Model", "The model or adapter to publish: one you made, a checkpoint, or a folder.",
                        widget="model", max_length=1000)
-    repo_id: str = field("", "Repository", "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
+    repo_id: str = field("", "Repository",
+                         "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
                          "does not exist.", max_length=193, placeholder="my-model")
-    private: bool = field(True, "Private", "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
+    private: bool = field(True, "Private",
+                          "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
                           "repository stays as it is.")
     license: str = field("", "Licence", "Under which others may use it. Mind the licence of the base model and of the data.",
                          choices=LICENSES, max_length=60)
-    commit_message: str = field("Add model", "Message", "One line for the history of the repository.", group="advanced",
+    commit_message: str = field("Add model", "Message", "One line for the history of the repository.",
+                                group="advanced",
                                 max_length=200)
     create_pr: bool = field(False, "As a proposal", "Open a pull request instead of changing the repository.",
                             group="advanced", library="huggingface_hub.HfApi.create_commit")
@@ -151,7 +156,8 @@ def check_hub(recipe: Any, what: str) -> None:
         raise StudioError("A shared Space cannot publish: it would use the account of its owner.",
                           f"Download the {what} and push it from your own machine, or duplicate the Space.", what)
     if not recipe.repo_id:
-        raise StudioError("The repository has no name.", "Write owner/name, or a name for your own account.", "repo_id")
+        raise StudioError("The repository has no name.", "Write owner/name, or a name for your own account.",
+                          "repo_id")
     if hub.offline():
         raise StudioError("The Hub is switched off (HF_HUB_OFFLINE is set).", "Unset HF_HUB_OFFLINE.", "repo_id")
     if not hub.token():

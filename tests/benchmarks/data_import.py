@@ -81,7 +81,8 @@ def alpaca(path: Path, count: int = ROWS) -> None:
 def measured(code: str, home: str, **values: object) -> tuple[int, float, float, float, float]:
     """(rows, seconds, seconds of processor time, MB before, MB at the peak) of a process of its own."""
     env = os.environ | {"STUDIO_HOME": home, "OMP_NUM_THREADS": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code.format(root=str(ROOT), **values)], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", code.format(root=str(ROOT), **values)], capture_output=True,
+                          text=True,
                           timeout=300, env=env, check=True)
     rows, *numbers = done.stdout.split()[-5:]
     seconds, cpu, before, peak = map(float, numbers)

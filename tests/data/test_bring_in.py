@@ -15,7 +15,8 @@ from studio.library import artifacts, refs
 from tests.data.test_documents import HTML, docx, para, pdf
 
 ALPACA = {"instruction": "Why?", "input": "", "output": "Because."}
-LOG = {"question": "Why?", "role": "guide", "site": "park", "level": 2, "answer": "Because.", "contexts": ["It rains."],
+LOG = {"question": "Why?", "role": "guide", "site": "park", "level": 2, "answer": "Because.",
+       "contexts": ["It rains."],
        "mark": "good", "comment": "Right."}
 
 
@@ -66,7 +67,8 @@ def test_a_service_log_keeps_everything(mixed, run_step):
                          "comment": "Right.", "tags": {"role": "guide", "site": "park", "level": 2}}
     assert (first.label, second.label) == ("good", "bad") and dict(second.tags)["site"] == "zoo"
     (said,) = made.meta["history"][-1]["facts"]["sources"]
-    assert any("A log of a service" in word for word in said["evidence"]) and any("role" in w for w in said["evidence"])
+    assert any("A log of a service" in word for word in said["evidence"]) and any("role" in w
+                                                                                  for w in said["evidence"])
 
 
 def test_documents_inside_of_an_archive_bring_their_tags(mixed, run_step):

@@ -14,22 +14,30 @@ THINK = BOT | {"reasoning_content": "Hm."}
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 TREE = {"r": {"parent": None, "children": ["a"], "message": None},
-        "a": {"parent": "r", "children": ["x", "b"], "message": {"author": {"role": "user"}, "content": {"parts": ["Why?"]}}},
-        "x": {"parent": "a", "children": [], "message": {"author": {"role": "assistant"}, "content": {"parts": ["Old."]}}},
-        "b": {"parent": "a", "children": [], "message": {"author": {"role": "assistant"}, "content": {"parts": ["Because."]}}}}
+        "a": {"parent": "r", "children": ["x", "b"],
+              "message": {"author": {"role": "user"}, "content": {"parts": ["Why?"]}}},
+        "x": {"parent": "a", "children": [],
+              "message": {"author": {"role": "assistant"}, "content": {"parts": ["Old."]}}},
+        "b": {"parent": "a", "children": [],
+              "message": {"author": {"role": "assistant"}, "content": {"parts": ["Because."]}}}}
 
 # (row, format, canonical shape, a word of the evidence)
 CASES = {
-    "pairs in objects": ({"conversation": [{"human": "Why?", "assistant": "Because."}]}, "sharegpt", CHAT, "questions with"),
+    "pairs in objects": ({"conversation": [{"human": "Why?", "assistant": "Because."}]}, "sharegpt", CHAT,
+                         "questions with"),
     "pairs in lists": ({"conversations": [["Why?", "Because."]]}, "sharegpt", CHAT, "questions with"),
-    "items": ({"id": "x", "items": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]}, "sharegpt",
+    "items": ({"id": "x", "items": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]},
+              "sharegpt",
               CHAT, "from and value"),
-    "speaker and text": ({"dialog": [{"speaker": "customer", "text": "Why?"}, {"speaker": "agent", "text": "Because."}]},
+    "speaker and text": ({"dialog": [{"speaker": "customer", "text": "Why?"},
+                                     {"speaker": "agent", "text": "Because."}]},
                          "sharegpt", CHAT, "dialog"),
     "chatgpt's export": ({"title": "T", "mapping": TREE}, "sharegpt", CHAT, "ChatGPT exports"),
-    "reasoning field": ({"messages": [USER, BOT | {"reasoning_content": "Hm."}]}, "messages", {"messages": [USER, THINK]},
+    "reasoning field": ({"messages": [USER, BOT | {"reasoning_content": "Hm."}]}, "messages",
+                        {"messages": [USER, THINK]},
                         "kept apart"),
-    "thinking field": ({"messages": [USER, BOT | {"thinking": "Hm."}]}, "messages", {"messages": [USER, THINK]}, "kept apart"),
+    "thinking field": ({"messages": [USER, BOT | {"thinking": "Hm."}]}, "messages", {"messages": [USER, THINK]},
+                       "kept apart"),
     "thinking part": ({"messages": [USER, {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm."},
                                                                             {"type": "text", "text": "Because."}]}]},
                       "messages", {"messages": [USER, THINK]}, "role and content"),
@@ -43,41 +51,56 @@ CASES = {
     "reasoning in alpaca": ({"instruction": "Why?", "input": "", "output": "<think>Hm.</think> Because."}, "alpaca",
                             {"messages": [USER, THINK]}, "kept apart"),
     "reasoning in pairs": ({"prompt": "Why?", "chosen": "<think>Hm.</think>Because.", "rejected": "No."}, "preference",
-                           {"prompt": [USER], "chosen": [THINK], "rejected": [BOT | {"content": "No."}]}, "kept apart"),
+                           {"prompt": [USER], "chosen": [THINK], "rejected": [BOT | {"content": "No."}]},
+                           "kept apart"),
     "tool calls in text": ({"conversations": [
         {"from": "human", "value": "Why?"},
         {"from": "gpt", "value": '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'},
-        {"from": "tool", "value": "<tool_response>\n7\n</tool_response>"}, {"from": "gpt", "value": "Because."}]}, "sharegpt",
-        {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}, {"role": "tool", "content": "7"}, BOT]},
+        {"from": "tool", "value": "<tool_response>\n7\n</tool_response>"}, {"from": "gpt", "value": "Because."}]},
+                           "sharegpt",
+        {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]},
+                      {"role": "tool", "content": "7"}, BOT]},
         "Tool calls"),
     "calls as the answer": ({"query": "Why?", "answers": '[{"name": "f", "arguments": {"a": 1}}]',
                              "tools": '[{"name": "f", "parameters": {}}]'}, "prompt_completion",
-                            {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}], "tools": [TOOL]},
+                            {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}],
+                             "tools": [TOOL]},
                             "Tool calls"),
-    "reward pairs": ({"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "score_chosen": 8.5, "score_rejected": 3},
-                     "preference", {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 5.5}, "margin"),
+    "reward pairs": ({"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "score_chosen": 8.5,
+                      "score_rejected": 3},
+                     "preference", {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 5.5},
+                     "margin"),
     "margin": ({"chosen": "Why? Because.", "rejected": "Why? No.", "margin": 2}, "preference",
                {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 2.0}, "what both begin with"),
-    "verdict from 0": ({"prompt": "Why?", "response_0": "No.", "response_1": "Because.", "better_response_id": 1}, "preference",
+    "verdict from 0": ({"prompt": "Why?", "response_0": "No.", "response_1": "Because.", "better_response_id": 1},
+                       "preference",
                        {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, "says which is better"),
     "verdict in words": ({"conversation_a": [USER, BOT], "conversation_b": [USER, BOT | {"content": "No."}],
                           "winner": "model_a"}, "preference",
-                         {"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "No."}]}, "says which is better"),
-    "shp": ({"history": "Why?", "human_ref_A": "Because.", "human_ref_B": "No.", "labels": 1, "score_A": 5, "score_B": 2},
+                         {"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "No."}]},
+                         "says which is better"),
+    "shp": ({"history": "Why?", "human_ref_A": "Because.", "human_ref_B": "No.", "labels": 1, "score_A": 5,
+             "score_B": 2},
             "preference", {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, "'labels' says"),
-    "two scores": ({"question": "Why?", "answer_0": "No.", "answer_1": "Because.", "score_0": -1, "score_1": 1.5}, "preference",
+    "two scores": ({"question": "Why?", "answer_0": "No.", "answer_1": "Because.", "score_0": -1, "score_1": 1.5},
+                   "preference",
                    {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 2.5}, "higher score"),
-    "scored list": ({"instruction": "Why?", "completions": [{"response": "No.", "overall_score": 2}, {"response": "Hm.",
+    "scored list": ({"instruction": "Why?",
+                     "completions": [{"response": "No.", "overall_score": 2}, {"response": "Hm.",
                      "overall_score": 5}, {"response": "Because.", "overall_score": 9}]}, "preference",
-                    {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 7.0}, "the best and the worst"),
+                    {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 7.0},
+                    "the best and the worst"),
     "better then worse": ({"instruction": "Why?", "input": "", "output": ["Because.", "No."]}, "preference",
                           {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, "the better, then the worse"),
     "thumbs": ({"question": "Why?", "answer": "Because.", "thumbs_up": "thumbs-down"}, "rated",
                {"prompt": "Why?", "completion": "Because.", "label": False}, "marked good"),
-    "service log": ({"question": "Why?", "user": {"role": "guide", "site": "park", "level": 2}, "model_answer": "Because.",
-                     "contexts_used": [{"chunk": "It rains."}], "mark": "bad", "comment_why": "Too short.", "lang": "en"},
+    "service log": ({"question": "Why?", "user": {"role": "guide", "site": "park", "level": 2},
+                     "model_answer": "Because.",
+                     "contexts_used": [{"chunk": "It rains."}], "mark": "bad", "comment_why": "Too short.",
+                     "lang": "en"},
                     "rated", {"prompt": "Why?", "completion": "Because.", "label": False, "contexts": ["It rains."],
-                              "comment": "Too short.", "tags": {"role": "guide", "site": "park", "level": 2, "lang": "en"}},
+                              "comment": "Too short.",
+                              "tags": {"role": "guide", "site": "park", "level": 2, "lang": "en"}},
                     "A log of a service"),
 }
 
@@ -103,7 +126,8 @@ def test_verdicts_that_say_nothing_are_ties():
 
 
 def test_two_texts_that_are_no_verdict_are_no_pair():
-    assert detect([{"question": "Why?", "answer": "Because.", "answer_1": "a", "answer_2": "b"}]).format == "prompt_completion"
+    assert detect([{"question": "Why?", "answer": "Because.", "answer_1": "a",
+                    "answer_2": "b"}]).format == "prompt_completion"
     assert detect([{"question": "Why?", "answer": "Because.", "choices": ["a", "b"]}]).format == "prompt_completion"
 
 
@@ -143,7 +167,8 @@ def test_reasoning_goes_where_the_template_looks_for_it():
 
 
 def test_other_columns_become_tags():
-    row = {"site": "park", "n": 3, "user": {"role": "guide", "site": "zoo"}, "words": ["a", "b"], "long": "x" * 300, "none": None,
+    row = {"site": "park", "n": 3, "user": {"role": "guide", "site": "zoo"}, "words": ["a", "b"], "long": "x" * 300,
+           "none": None,
            "deep": {"a": {"b": 1}}}
     assert extras_of(row, list(row)) == {"site": "park", "n": 3, "role": "guide", "user.site": "zoo", "words": "a, b"}
 
@@ -172,11 +197,13 @@ def test_parts_with_values_reasoning_and_calls():
     """The newer layout of LLaMA-Factory: every part of a message has a type and a value."""
     row = {"messages": [{"role": "user", "content": [{"type": "text", "value": "Why?"}]},
                         {"role": "assistant", "content": [{"type": "reasoning", "value": "Hm."},
-                                                          {"type": "tool_call", "value": '{"name": "f", "arguments": {"a": 1}}'}]},
+                                                          {"type": "tool_call",
+                                                           "value": '{"name": "f", "arguments": {"a": 1}}'}]},
                         {"role": "tool", "content": [{"type": "text", "value": "7"}]},
                         {"role": "assistant", "content": [{"type": "text", "value": "Because."}], "loss_weight": 1.0}]}
     found = detect([row])
-    assert found.evidence[1:] == ["Tool calls are among them.", "Reasoning before the answers is kept apart from them."]
+    assert found.evidence[1:] == ["Tool calls are among them.",
+                                  "Reasoning before the answers is kept apart from them."]
     assert normalise(row, found) == {"messages": [
         USER, {"role": "assistant", "content": "", "tool_calls": [CALL], "reasoning_content": "Hm."},
         {"role": "tool", "content": "7"}, BOT]}
@@ -199,11 +226,13 @@ def test_one_conversation_a_file(home, run_step, indent):
 
     (home / "chats").mkdir()
     for n, row in enumerate((CHAT, {"id": 1, "mapping": TREE}, {"conversations": [{"from": "human", "value": "Why?"},
-                                                                                  {"from": "gpt", "value": "Because."}]})):
+                                                                                  {"from": "gpt",
+                                                                                   "value": "Because."}]})):
         (home / "chats" / f"{n}.json").write_text(json.dumps(row, indent=indent))
     made = run_step("import", sources=["chats"])
     assert list(made.rows()) == [CHAT] * 3
-    assert [entry["format"] for entry in made.meta["history"][-1]["facts"]["sources"]] == ["messages", "sharegpt", "sharegpt"]
+    assert [entry["format"] for entry in made.meta["history"][-1]["facts"]["sources"]] == ["messages", "sharegpt",
+                                                                                           "sharegpt"]
 
 
 def test_text_files_with_a_paragraph_a_line(tmp_path):

@@ -54,7 +54,8 @@ def docx(path: Path, body: str, title: str = "", more: dict[str, bytes] | None =
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("[Content_Types].xml", types)
         made.writestr("_rels/.rels", rels)
-        made.writestr("word/document.xml", f'<?xml version="1.0"?><w:document {W}><w:body>{body}</w:body></w:document>')
+        made.writestr("word/document.xml",
+                      f'<?xml version="1.0"?><w:document {W}><w:body>{body}</w:body></w:document>')
         if title:
             made.writestr("docProps/core.xml", f"<x xmlns:dc='d'><dc:title>{title}</dc:title></x>")
         for name, data in (more or {}).items():
@@ -158,8 +159,10 @@ def test_broken_empty_and_hostile_word_files(tmp_path):
         f'<!ENTITY {new} "{f"&{old};" * 100}">' for old, new in zip("abcd", "bcde", strict=True)) + "]>")
     path = docx(tmp_path / "lol.docx", "")
     with zipfile.ZipFile(path, "w") as made:
-        made.writestr("[Content_Types].xml", "<Types xmlns='http://schemas.openxmlformats.org/package/2006/content-types'/>")
-        made.writestr("word/document.xml", f'<?xml version="1.0"?>{laughs}<w:document {W}><w:body>{para("&e;")}</w:body>'
+        made.writestr("[Content_Types].xml",
+                      "<Types xmlns='http://schemas.openxmlformats.org/package/2006/content-types'/>")
+        made.writestr("word/document.xml",
+                      f'<?xml version="1.0"?>{laughs}<w:document {W}><w:body>{para("&e;")}</w:body>'
                       "</w:document>")
     assert "broken Word document" in refusal(path)
 
@@ -184,7 +187,8 @@ def test_small_and_empty_web_pages(tmp_path):
 
 def test_sections_keep_headings_with_their_text():
     text = "Before.\n# One\n## Two\nText.\n#### Deep\nMore.\n# Last"
-    assert list(sections(text)) == [("", "Before."), ("Two", "# One\n## Two\nText.\n#### Deep\nMore."), ("Last", "# Last")]
+    assert list(sections(text)) == [("", "Before."), ("Two", "# One\n## Two\nText.\n#### Deep\nMore."),
+                                    ("Last", "# Last")]
     assert outline("<h2>A</h2>x<style>y</style> z<br>w") == "## A\n\nx z\nw"
 
 

@@ -31,7 +31,8 @@ SETS = {
     "text": [{"text": "Once.\n\nUpon \"a\" time, ünïcode 😀"}, {"text": "x"}],
     "preference": [{"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "margin": 2.5},
                    {"prompt": "Why?", "chosen": "So.", "rejected": "No."}],
-    "rated": [{"prompt": "Why?", "completion": "Because.", "label": True, "contexts": ["It rains."], "comment": "Right.",
+    "rated": [{"prompt": "Why?", "completion": "Because.", "label": True, "contexts": ["It rains."],
+               "comment": "Right.",
                "tags": {"site": "park", "level": "2"}}, {"prompt": "Why?", "completion": "No.", "label": False}],
     "pairs of chats": [{"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "No."}]}],
 }
@@ -80,9 +81,12 @@ def without_ids(row):
 
 
 @pytest.mark.parametrize("file", ["jsonl", "parquet", "csv"])
-@pytest.mark.parametrize(("format", "name"), [("messages", "messages"), ("sharegpt", "messages"), ("alpaca", "messages"),
-                                              ("prompt_completion", "prompt_completion"), ("messages", "prompt_completion"),
-                                              ("preference", "preference"), ("reward", "preference"), ("rated", "rated"),
+@pytest.mark.parametrize(("format", "name"), [("messages", "messages"), ("sharegpt", "messages"), ("alpaca",
+                                                                                                   "messages"),
+                                              ("prompt_completion", "prompt_completion"),
+                                              ("messages", "prompt_completion"),
+                                              ("preference", "preference"), ("reward", "preference"),
+                                              ("rated", "rated"),
                                               ("reward", "pairs of chats"), ("text", "text")])
 def test_other_formats_hold_the_same(run_step, jsonl, export, format, name, file):
     rows = SETS[name]
@@ -100,7 +104,8 @@ def test_other_formats_hold_the_same(run_step, jsonl, export, format, name, file
     elif format == "alpaca":
         assert back[0] == fits[0]
         assert [m["content"] for m in back[1]["messages"]] == \
-            ["Why?", "<think>\nHm.\n\n</think>\n\nBecause.", "And?", "Because."], "a trace in the history stays in the text"
+            ["Why?", "<think>\nHm.\n\n</think>\n\nBecause.", "And?",
+             "Because."], "a trace in the history stays in the text"
     else:
         assert back == fits
 
@@ -126,7 +131,8 @@ def test_parquet_is_typed(run_step, jsonl, export):
     assert datasets.Dataset.from_parquet(str(path), cache_dir=str(path.parent / "c")).num_rows == 2
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x","y")', " =1", "'=1", "'"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x","y")', " =1",
+                                  "'=1", "'"])
 def test_cells_cannot_run_in_a_spreadsheet(run_step, jsonl, export, text):
     rows = [{"prompt": text, "completion": f"a\n{text}"}, {"prompt": "plain -1", "completion": "1-1=0"}]
     made = run_step("import", sources=[jsonl("a.jsonl", rows)])

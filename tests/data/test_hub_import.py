@@ -51,13 +51,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             monkeypatch.setenv(name, str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url
+                            + "/{repo_id}/resolve/{revision}/{filename}")
         yield server
 
 
 @pytest.mark.parametrize(("part", "parts"), [
     ("", ("", "", None)), ("test", ("", "test", None)), ("main/test", ("main", "test", None)),
-    ("train[:10]", ("", "train", ("", "10"))), ("a/b/train[5:10%]", ("a/b", "train", ("5", "10%"))), ("[3:]", ("", "", ("3", "")))])
+    ("train[:10]", ("", "train", ("", "10"))), ("a/b/train[5:10%]", ("a/b", "train", ("5", "10%"))),
+                                             ("[3:]", ("", "", ("3", "")))])
 def test_what_stands_behind_the_name(part, parts):
     assert part_of(part) == parts
 
@@ -72,7 +74,8 @@ def test_other_ways_of_writing_it_are_refused(part):
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("part", "first", "count"), [
     ("main", None, 0), ("main/train", "0?", 50), ("main/test", "0?", 5), ("socratic/train", "s0?", 7),
-    ("main/train[:3]", "0?", 3), ("main/train[40:]", "40?", 10), ("main/train[10:20]", "10?", 10), ("main/train[50%:60%]", "25?", 5),
+    ("main/train[:3]", "0?", 3), ("main/train[40:]", "40?", 10), ("main/train[10:20]", "10?", 10),
+                                                      ("main/train[50%:60%]", "25?", 5),
     ("main/[:4]", "0?", 4)])
 def test_configs_splits_and_slices(hub, run_step, part, first, count):
     if first is None:
@@ -94,12 +97,14 @@ def test_a_slice_beyond_the_end(hub, run_step):
 
 @pytest.mark.timeout(60)
 def test_files_by_their_address(hub, run_step, home):
-    addresses = ["hf://datasets/lab/sums/socratic/train.jsonl", f"{hub.url}/datasets/lab/sums/resolve/main/test.jsonl?download=true",
+    addresses = ["hf://datasets/lab/sums/socratic/train.jsonl",
+                 f"{hub.url}/datasets/lab/sums/resolve/main/test.jsonl?download=true",
                  f"{hub.url}/datasets/lab/sums/blob/main/data/more.jsonl.gz"]
     made = run_step("import", sources=addresses)
     assert made.meta["sources"] == {"train.jsonl": 7, "test.jsonl": 5, "more.jsonl.gz": 9}
     said = made.meta["history"][-1]["facts"]["sources"]
-    assert [entry["format"] for entry in said] == ["prompt_completion"] * 3 and all(entry["evidence"] for entry in said)
+    assert [entry["format"] for entry in said] == ["prompt_completion"] * 3 and all(entry["evidence"]
+                                                                                    for entry in said)
     report = inspect(addresses[0])
     assert report["rows"] == 7 and report["format"] == "prompt_completion"
     with pytest.raises(StudioError, match="lacks a file"):
@@ -119,8 +124,10 @@ def test_a_large_file_is_not_fetched_for_a_first_look(hub, home, monkeypatch):
 
 @pytest.mark.parametrize(("ref", "said"), [
     ("https://example.com/x.jsonl", "Only files of the Hub"), ("http://127.0.0.1:1/x.jsonl", "Only files of the Hub"),
-    ("https://huggingface.co/lab/model", "not the address of a dataset"), ("hf://datasets/lab/sums", "not the address of a file"),
-    ("hf://models/lab/x/y", "not the address of a file"), ("https://huggingface.co/datasets/lab/sums/resolve/main", "names no file"),
+    ("https://huggingface.co/lab/model", "not the address of a dataset"),
+                                           ("hf://datasets/lab/sums", "not the address of a file"),
+    ("hf://models/lab/x/y", "not the address of a file"),
+                                           ("https://huggingface.co/datasets/lab/sums/resolve/main", "names no file"),
     ("https://huggingface.co/datasets/lab/sums/resolve/main/../../x", "not the address of a file"),
     ("hf://datasets/lab/sums/../x.jsonl", "not the address of a file")])
 def test_other_addresses_are_refused(home, monkeypatch, ref, said):
@@ -137,7 +144,8 @@ def test_pages_of_the_hub_stand_for_their_dataset(home, monkeypatch):
     assert refs.resolve_dataset(f"{base}/viewer/main/test").meta == {"part": "main/test"}
     assert refs.resolve_dataset(f"{base}/tree/v2").revision == "v2"
     found = refs.resolve_dataset("hf://datasets/lab/sums@v2/a/b.jsonl")
-    assert (found.hub_id, found.revision, found.meta, found.label) == ("lab/sums", "v2", {"file": "a/b.jsonl"}, "b.jsonl")
+    assert (found.hub_id, found.revision, found.meta, found.label) == ("lab/sums", "v2", {"file": "a/b.jsonl"},
+                                                                       "b.jsonl")
     refs.check_owner(f"{base}/resolve/main/a.jsonl", "someone", "dataset")
 
 

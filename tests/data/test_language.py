@@ -41,7 +41,8 @@ def test_the_short_way_agrees_with_the_model(monkeypatch):
                 row = json.loads(line)
             except ValueError:
                 continue
-            texts.append(" ".join(str(value) for value in row.values() if isinstance(value, str)) if isinstance(row, dict) else "")
+            texts.append(" ".join(str(value) for value in row.values() if isinstance(value, str))
+                         if isinstance(row, dict) else "")
     short = [language(text) for text in texts]
     monkeypatch.setattr(module, "_LITTLE", frozenset())
     long = [language(text) for text in texts]

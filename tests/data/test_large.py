@@ -42,7 +42,8 @@ def test_importing_200_mb_takes_no_more_memory_than_20(home: Path) -> None:
             for _ in range(count // 500):
                 out.write(row * 500)
     assert (home / "large.jsonl").stat().st_size > 200e6
-    done = subprocess.run([sys.executable, "-c", MEASURE.format(root=str(ROOT))], capture_output=True, text=True, timeout=110,
+    done = subprocess.run([sys.executable, "-c", MEASURE.format(root=str(ROOT))], capture_output=True, text=True,
+                          timeout=110,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
     (home / "large.jsonl").unlink()
     assert done.returncode == 0, done.stderr

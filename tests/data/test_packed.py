@@ -80,7 +80,8 @@ def test_a_stream_that_unfolds_without_end(tmp_path, kind, monkeypatch):
 
 
 def test_an_archive_of_several_files(tmp_path):
-    path = archive(tmp_path / "all.zip", {"b/two.csv": b"prompt,completion\nQ,A\n", "a/one.jsonl": LINES, "readme.exe": b"x",
+    path = archive(tmp_path / "all.zip", {"b/two.csv": b"prompt,completion\nQ,A\n", "a/one.jsonl": LINES,
+                                          "readme.exe": b"x",
                                           "__MACOSX/._one.jsonl": b"x", ".hidden.jsonl": b"x",
                                           "c/three.jsonl.gz": gzip.compress(LINES)})
     reader = open_rows(path)

@@ -18,7 +18,8 @@ from studio.recipe import parse
 from studio.settings import run_dir
 from tests.hub_stand_in import READ_ONLY, TOKEN, Hub, Repo
 
-ROWS = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"{i}."}]} for i in range(20)]
+ROWS = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"{i}."}]}
+        for i in range(20)]
 
 
 @pytest.fixture
@@ -68,7 +69,8 @@ def test_splits_and_card_arrive(standin, version, home):
     made = publish(dataset=version, license="cc-by-4.0")
     assert made["url"] == f"{standin.url}/datasets/ann/mine" and made["rows"] == 21 and made["left_out"] == 0
     repo = standin.repos["dataset", "ann/mine"]
-    assert repo.private and set(repo.files) == {"data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet",
+    assert repo.private and set(repo.files) == {"data/train-00000-of-00001.parquet",
+                                                "data/validation-00000-of-00001.parquet",
                                                 "README.md"}
     assert pq.read_table(io.BytesIO(repo.files["data/train-00000-of-00001.parquet"])).to_pylist() == ROWS
     text = repo.files["README.md"].decode()
@@ -94,7 +96,8 @@ def test_an_older_state_is_replaced_as_a_whole(standin, version):
     publish(dataset=version, repo_id="lab/old", private=False, commit_message="Second")
     files = standin.repos["dataset", "lab/old"].files
     assert "data/train-00000-of-00002.parquet" not in files and {"data/notes.txt", "LICENSE"} <= set(files)
-    assert standin.repos["dataset", "lab/old"].messages == ["Second"] and not standin.repos["dataset", "lab/old"].private
+    assert standin.repos["dataset", "lab/old"].messages == ["Second"] and not standin.repos["dataset",
+                                                                                            "lab/old"].private
 
 
 def test_another_format_and_tags(standin, version):
@@ -137,7 +140,8 @@ def test_a_stop_changes_nothing(standin, version):
 
 
 def test_every_shape_has_its_card(home, tmp_path):
-    for number, row in enumerate(({"text": "a"}, {"prompt": "a", "completion": "b"}, {"prompt": "a", "chosen": "b", "rejected": "c"},
+    for number, row in enumerate(({"text": "a"}, {"prompt": "a", "completion": "b"},
+                                  {"prompt": "a", "chosen": "b", "rejected": "c"},
                                   {"prompt": "a", "completion": "b", "label": True}, ROWS[0])):
         with Writer(tmp_path / str(number)) as out:
             out.add(row)

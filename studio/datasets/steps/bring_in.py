@@ -30,17 +30,20 @@ LOOK = 0.8  # seconds for checking all sources before the job starts
 class BringInRecipe(StepRecipe):
     method = "import"
 
-    sources: list[str] = field([], "Sources", "What to bring in, one a line: a file, a folder, a ZIP archive, shipped:polite, "
+    sources: list[str] = field([], "Sources",
+                               "What to bring in, one a line: a file, a folder, a ZIP archive, shipped:polite, "
                                "hub:owner/name, hub:owner/name#config/train[:1000], or the address of a file on the Hub.",
                                widget="lines", max_length=1000)
     format: Literal["auto", *formats.FORMATS] = field(  # type: ignore[valid-type]
         "auto", "Format", "What the rows are. Automatic looks at the columns and says why.",
         choices={"auto": "Automatic"} | formats.FORMATS)
-    columns: dict[str, str] = field({}, "Columns", "Which column plays which role, e.g. prompt: question. Left empty, it "
+    columns: dict[str, str] = field({}, "Columns",
+                                    "Which column plays which role, e.g. prompt: question. Left empty, it "
                                     "is detected.", widget="table")
     limit: int = field(0, "At most", "Only the first so many rows of each source; 0 = all.", unit="rows", ge=0,
                        le=1_000_000_000)
-    keep_tags: bool = field(True, "Keep other columns as tags", "Short values of columns that play no role, such as a site, a "
+    keep_tags: bool = field(True, "Keep other columns as tags",
+                            "Short values of columns that play no role, such as a site, a "
                             "level or a page, stay with their row and can be filtered by. Off: they are left out.")
 
     @field_validator("sources")
@@ -94,7 +97,8 @@ class BringIn(Step):
                     rows, count = _bring(opened(), name, recipe, most, out, done)
                 except StudioError as err:
                     if len(parts) == 1 or err.field != "dataset":
-                        raise StudioError(err.message, err.hint, "columns" if err.field == "columns" else "sources") from err
+                        raise StudioError(err.message, err.hint, "columns" if err.field == "columns"
+                                          else "sources") from err
                     out.reject("unreadable", str(err.message), name)  # one bad file does not spoil a folder
                     count = out.rows_out - had  # the rows before the broken place are whole
                     taken += count

@@ -30,17 +30,22 @@ class ExportRecipe(StepRecipe):
     method = "export"
 
     format: Literal["as_is", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "reward",
-                    "rated"] = field("as_is", "Format", "How a row is written. Rows that the format cannot hold are left out and "
-                                     "counted: a chat with tools as Alpaca, an answer marked bad as a chat.", choices=FORMATS)
+                    "rated"] = field("as_is", "Format",
+                                     "How a row is written. Rows that the format cannot hold are left out and "
+                                     "counted: a chat with tools as Alpaca, an answer marked bad as a chat.",
+                                     choices=FORMATS)
     file: Literal["jsonl", "parquet", "csv"] = field(
         "jsonl", "File", "JSONL keeps every detail. Parquet is typed and small. CSV is for spreadsheets: lists become JSON text.",
         choices={"jsonl": "JSONL", "parquet": "Parquet", "csv": "CSV"})
     split: Literal["all", "train", "validation", "test"] = field(
         "all", "Rows of", "Every split makes a file of its own.",
         choices={"all": "All splits", "train": "Train", "validation": "Validation", "test": "Test"})
-    with_tags: bool = field(False, "With tags and source", "Write the tags and the source of every row in columns of their own.")
-    safe_cells: bool = field(True, "Safe for spreadsheets", "A text that begins with = + - or @ gets an apostrophe before it, so "
-                             "that no spreadsheet runs it as a formula. Off: exactly the text.", when={"file": ["csv"]})
+    with_tags: bool = field(False, "With tags and source",
+                            "Write the tags and the source of every row in columns of their own.")
+    safe_cells: bool = field(True, "Safe for spreadsheets",
+                             "A text that begins with = + - or @ gets an apostrophe before it, so "
+                             "that no spreadsheet runs it as a formula. Off: exactly the text.",
+                             when={"file": ["csv"]})
 
 
 class Export(Method):
@@ -53,7 +58,8 @@ class Export(Method):
         if path is not None and (path / META).exists():
             splits = Version(path).splits
             if recipe.split != "all" and recipe.split not in splits:
-                raise StudioError(f"This dataset has no split '{recipe.split}'.", f"It has {', '.join(splits)}.", "split")
+                raise StudioError(f"This dataset has no split '{recipe.split}'.", f"It has {', '.join(splits)}.",
+                                  "split")
 
     @classmethod
     def estimate(cls, recipe: ExportRecipe) -> Estimate:
@@ -87,7 +93,8 @@ class Export(Method):
             return None
         if not made:
             why = "; ".join(f"{count:,} × {said}" for said, count in sorted(misfits.items(), key=lambda m: -m[1])[:3])
-            raise StudioError(f"No row fits the format: {why}", "Choose another format; 'as they are' holds everything.", "format")
+            raise StudioError(f"No row fits the format: {why}",
+                              "Choose another format; 'as they are' holds everything.", "format")
         for said, count in misfits.items():
             ctx.warning("rows-left-out", f"{count:,} row{'s are' if count > 1 else ' is'} left out: {said}",
                         "Choose 'as they are' to keep them.")
