@@ -47,6 +47,7 @@ _IDS = [(re.compile(rf"(?<![\w.-])(?:{pattern})(?![\w-])"), module) for pattern,
     (r"\d{4} \d{4} \d{4}", "in_.aadhaar"), (r"[A-Z]{5}\d{4}[A-Z]", "in_.pan"),
     (r"\d{6}[-+A]\d{3}[0-9A-Y]", "fi.hetu"), (r"\d{6}[-+]\d{4}", "se.personnummer"),
     (r"\d{3}-\d{3}-\d{3} \d{2}", "ru.snils"), (r"\d{2} \d{3} \d{3} \d{3}", "de.idnr"), (r"756\.\d{4}\.\d{4}\.\d{2}", "ch.ssn"))]
+_SUM = re.compile(r"[\d=+*/<^] ?0|0 ?[=+*/^>]")  # signs of arithmetic before or behind a number
 _DIGITS = re.compile(r"\d(?:[ ().\-/]{0,3}\d){6}")  # seven digits near each other: a number of any kind
 _SIGNS = ("@", ":", "-----BEGIN", "sk-", "hf_", "gh", "AKIA", "ASIA", "AIza", "xox", "eyJ", "_live_", "_test_", "glpat",
           "npm_", " is ", "=")
@@ -72,11 +73,13 @@ def find(text: str, kinds: tuple[str, ...] = tuple(KINDS), region: str = "US") -
     if not digits and not any(sign in text for sign in _SIGNS):
         return []
     made: list[Found] = []
+    taken = bytearray(len(text))
     for kind in ("secret", "email", "iban", "card", "id", "ip", "phone"):  # the surer first: what it takes is taken
         if kind not in kinds or (kind in ("card", "id", "phone") and not digits):
             continue
         for start, end in _FINDERS[kind](text) if kind != "phone" else _phones(text, region):
-            if all(end <= other.start or start >= other.end for other in made):
+            if not any(taken[start:end]):
+                taken[start:end] = b"\x01" * (end - start)
                 made.append(Found(kind, start, end))
     return sorted(made, key=lambda found: found.start)
 
@@ -167,6 +170,8 @@ def _phones(text: str, region: str) -> Iterator[tuple[int, int]]:
         return
     for match in phonenumbers.PhoneNumberMatcher(text, region or None, phonenumbers.Leniency.VALID, 20):
         written = match.raw_string
+        if _SUM.search(text[max(0, match.start - 2):match.start] + "0" + text[match.end:match.end + 2]):
+            continue
         if written.startswith("+") or _grouped(written):
             yield match.start, match.end
 

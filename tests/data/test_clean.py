@@ -271,6 +271,36 @@ def test_ordinary_text_is_not_taken_for_stuck(text):
     assert faults.repeated(text) is None
 
 
+@pytest.mark.parametrize(("answer", "whole"), [
+    ("Forever yours,\nRomeo", True), ("for f in *; do\n  wc -l $f\ndone", True), ("Yes", True), ("是的", True), ("Well done 🎉", True),
+    ("See\nhttps://example.org/a", True), ("The opposite of", False), ("It is hard to say what the longest word in the world would be if one", False),
+    ("Then we went to the", False), ("我想说的是这个问题的答案其实非常复杂因为它需要考虑很多不同的", False)])
+def test_what_ends_well(answer, whole):
+    assert faults.ends_well(answer) is whole
+    assert faults.ends_well(faults.whole_sentences(answer) or ".")
+
+
+@pytest.mark.parametrize("text", ["a", "a@", "1 ", "4111 ", "<|", "ignore all ", "DE89 ", "+1 415 ", "Ã©", "\n\n \n", "password: ", "ab:", "你好", "x. ",
+                                  "[INST]", "-----BEGIN PRIVATE KEY-----", "a.b@c."])
+def test_very_long_texts_take_no_more_than_their_length(text):
+    """Half a million characters, made to be hard, are looked at from every side in seconds."""
+    import time
+
+    text *= 500_000 // len(text)
+    began = time.process_time()
+    row = {"prompt": text, "completion": text[:1000]}
+    faults.SPECIAL.search(text)
+    faults.strip_special(text)
+    faults.is_injection(row)
+    faults.quickly_repeats(text) and faults.repeated(text)
+    faults.mend_encoding(text)
+    faults.spaced(text)
+    faults.whole_sentences(text)
+    faults.symbol_share(text)
+    personal.redacted(text)
+    assert time.process_time() - began < 15
+
+
 # --- personal data --------------------------------------------------------------------------------------------------
 
 FOUND = {
@@ -294,7 +324,8 @@ def test_personal_data_is_found(kind, text):
     "In 2019-2020 it made 12,345,678 dollars.", "Pi is 3.14159265358979323846.", "Order 4155552671 of 2024-01-15 10:30:45.", "Version "
     "1.2.3.4, section 8.8.8.8, on 192.168.1.1 and 127.0.0.1.", "Write to name@example.com or user@host.", "4111 1111 1111 1112 is no card.", "The password: "
     "is secret.", "ISBN 978-3-16-148410-0 costs 20.00", "123456789 * 987654321 = 121932631112635269", "commit 3f786850e387550fdab836ed7e6dc881de23001b",
-    "a[1:2], b::c, std::vector<int>::iterator", "0.1 0.2 0.3 0.4 0.5 0.6 0.7", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"])
+    "28980 - 18480 = <<28980-18480=10500>>10500", "Work out 821091117+4908374100427.", "355909190063-746", "1 3 5 7 9 11 13 15 17 19", "password "
+    "= models.CharField(max_length=255)", "a[1:2], b::c, std::vector<int>::iterator", "0.1 0.2 0.3 0.4 0.5 0.6 0.7", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"])
 def test_what_is_no_personal_data_stays(text):
     assert personal.redacted(text) == text
 
