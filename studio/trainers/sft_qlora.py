@@ -23,7 +23,7 @@ class QloraRecipe(LoraFields, SFTRecipe):
         "8 bits is nearer to the original and takes twice as much.", group="adapter",
         choices={"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits (LLM.int8)"})
     bnb_4bit_use_double_quant: bool = field(True, "Quantize the constants too", "Saves another 0.4 bits a weight at no "
-                                            "visible cost.", group="adapter", library="transformers.BitsAndBytesConfig",
+                                            "visible cost.", group="adapter",
                                             when={"quant_type": ["nf4", "fp4"]})
 
 
