@@ -63,16 +63,20 @@ def branch(mapping: Row) -> list[Row]:
     while isinstance(at, str) and at in mapping and at not in seen:
         seen.add(at)
         node = mapping[at] if isinstance(mapping[at], dict) else {}
-        message = node.get("message") or {}
-        author, content = message.get("author") or {}, message.get("content") or {}
-        parts = content.get("parts") if isinstance(content, dict) else None
-        text = "\n".join(part for part in parts or [] if isinstance(part, str)).strip()
-        hidden = (message.get("metadata") or {}).get("is_visually_hidden_from_conversation")
-        if text and not hidden and author.get("role") in ("system", "user", "assistant"):
-            out.append({"role": author["role"], "content": text})
-        children = node.get("children") or []
-        at = children[-1] if children else None
+        message = _object(node.get("message"))
+        parts = _object(message.get("content")).get("parts")
+        text = "\n".join(part for part in (parts if isinstance(parts, list) else []) if isinstance(part, str)).strip()
+        hidden = _object(message.get("metadata")).get("is_visually_hidden_from_conversation")
+        role = _object(message.get("author")).get("role")
+        if text and not hidden and role in ("system", "user", "assistant"):
+            out.append({"role": role, "content": text})
+        children = node.get("children")
+        at = children[-1] if isinstance(children, list) and children else None
     return out
+
+
+def _object(value: Any) -> Row:
+    return value if isinstance(value, dict) else {}
 
 
 def calls_in(text: str) -> tuple[list[Any], str]:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
+
 from studio.datasets import formats, typed
 from studio.datasets.export import WRITERS
 from studio.datasets.step import Stopped, StepRecipe, name_of, report
-from studio.datasets.version import META, SPLITS, Version
+from studio.datasets.version import META, SPLITS, Version, dump
 from studio.errors import StudioError
 from studio.library import refs
 from studio.method import Estimate, Method
@@ -116,7 +118,8 @@ class Source:
 
     def rows(self, split: str) -> Iterator[dict[str, Any]]:
         if self.version is None:
-            yield from formats.load_rows(self.ref, purpose="as_is")
+            for row in formats.load_rows(self.ref, purpose="as_is"):
+                yield orjson.loads(dump(row))  # as it would be stored: without what no file can hold
             return
         for item in self.version.items(split):
             yield item.row if not self.with_tags else _Tagged(item.row, item)
