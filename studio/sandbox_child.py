@@ -169,10 +169,9 @@ def told(err, name, source):
 
 def run_tests(source, name, space):
     """Run one text of tests: its own statements, then the functions test_* and the test cases it defines."""
-    before = set(space)
+    before = dict(space)
     exec(compile(source, name, "exec"), space)
-    for key in [key for key in space if key not in before]:
-        thing = space[key]
+    for key, thing in [(key, thing) for key, thing in space.items() if thing is not before.get(key)]:
         if isinstance(thing, type) and hasattr(thing, "assertEqual"):
             import io
             import unittest

@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"""
     (?:\s?/\s?\d+(?:\.\d+)?(?![\d/]))?            # a fraction
     """, re.VERBOSE)
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?[\d.,]+)\s*\}\s*\{\s*(-?[\d.,]+)\s*\}|(\d)(\d))")
-_SAID = re.compile(r"\b(?:answer|result|total)\b\W{0,4}(?:is|are|=|:)", re.IGNORECASE)
+_SAID = re.compile(r"\banswer\b\W{0,4}(?:is|are|=|:)|^\s*A\s*:", re.IGNORECASE | re.MULTILINE)
 _BLANKS = re.compile(r"(?<=\d)[\u00a0\u202f\u2009](?=\d{3}(?!\d))")  # 12 345 with a blank that does not break
 
 

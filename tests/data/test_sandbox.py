@@ -48,6 +48,13 @@ def test_every_style_of_tests_can_pass() -> None:
     assert run("def add(a, b):\n    return a + b", tests).passed == 3
 
 
+def test_code_that_took_the_name_of_a_test_does_not_hide_it() -> None:
+    made = run("def test_one():\n    pass\ndef add(a, b):\n    return 0", "def test_one():\n    assert add(1, 2) == 3")
+    assert made.code == "failed"
+    helper = run("def test_duplicate(items):\n    return len(items) != len(set(items))", ["assert test_duplicate([1, 1])"])
+    assert helper.ok, "a function of the answer is no test, whatever its name"
+
+
 def test_parts_of_the_tests_are_counted() -> None:
     made = run("def half(n):\n    return n // 2", ["assert half(4) == 2", "assert half(5) == 2.5", "assert half(0) == 0"])
     assert (made.ok, made.passed, made.total) == (False, 2, 3)

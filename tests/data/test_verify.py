@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio import sandbox
@@ -26,6 +26,7 @@ def ok(name: str, answer: str, row: dict | None = None, **options) -> bool:
     ("48/2 = 24 clips in May.\n48+24 = 72\n#### 72", "72"), ("#### 1,234,567", "1234567"), ("#### -3.5 degrees", "-3.5"),
     (r"Thus \boxed{42}.", "42"), (r"\boxed{1} and then \boxed{\frac{3}{4}}", "0.75"), (r"\boxed{-\frac{1}{2}}", "-0.5"),
     (r"\boxed{\$2{,}000}", "2000"), (r"\boxed{x = 7}", "7"), (r"\dfrac12", "0.5"), (r"It is \boxed{\text{about } 12\%}", "12"),
+    ("The total is 7. Then 3 of 7 leave.\nA: 4", "4"), ("Total: 6 + 4 = 10 hours", "10"), ("The total is 9, so 9 - 2 leaves 7.", "7"),
     ("5 + 7 is 12.", "12"), ("She has 3 apples and 4 pears.", "4"), ("The answer is 18. Check: 9 + 9.", "18"),
     ("The final answer: **$1,200.50**", "1200.50"), ("Answer: 3 + 4 = 7", "7"), ("€ 12", "12"), ("-$5", "-5"), ("$-5", "-5"),
     ("10 - 4", "4"), ("pages 3-5", "5"), ("\u22127 degrees", "-7"), ("1e3", "1000"), ("12\u202f345 km", "12345"), ("3/4", "0.75"),
@@ -34,12 +35,14 @@ def test_final_number(text: str, value: str | None) -> None:
     assert numeric.final_number(text) == (None if value is None else Decimal(value))
 
 
+@settings(deadline=None)
 @given(st.integers(-10**12, 10**12), st.text(alphabet="abc .,:;()\n", max_size=20))
 def test_a_number_is_found_however_it_stands(value: int, words: str) -> None:
     for text in (f"#### {value:,}", f"{words} \\boxed{{{value}}} {words}", f"The answer is {value}.", f"It is {value:,}, so"):
         assert numeric.final_number(text) == value, text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_check(text: str) -> None:
     row = {"completion": "42", "answer": text}
