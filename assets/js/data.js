@@ -266,6 +266,7 @@
       if (!values.name) delete values.name;
       const run = await studio.call("submit", { values });
       this.job.asked = run.id;
+      this.from = this.open?.ref;
       const over = this.job.follow(run.id);
       window.dispatchEvent(new CustomEvent("studio:runs"));
       this.$(".dt-main").scrollTop = 0;
@@ -288,6 +289,7 @@
       studio.toast(t("data.made", { name: artifact.name }), "good", summary.rows_in != null ? t("data.made.counts", { rows_in: num(summary.rows_in), rows_out: num(summary.rows_out) }) : "");
       if (document.querySelector("dialog.dt-dialog[open]")) return;
       if (this.page === "bring" && this.bring.sources.length) return;
+      if (!this.page && this.open && ![this.from, run.recipe?.dataset].includes(this.open.ref)) return;  // gone on to something else
       await this.openVersion(artifact.ref || `library:${artifact.id}`);
     }
   }

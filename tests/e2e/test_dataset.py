@@ -177,7 +177,7 @@ def test_a_step_is_changed_and_what_follows_runs_again(server, open_page):
 
 @pytest.mark.timeout(300)
 def test_a_generation_is_stopped_reloaded_and_resumed(server, open_page):
-    with StandIn(lambda asked: Reply(f"{asked.words(14).capitalize()}.", delay=0.15)) as model:
+    with StandIn(lambda asked: Reply(f"{asked.words(14).capitalize()}.", delay=0.4)) as model:
         page = open_tab(open_page)
         page.locator("#data-make").click()
         page.locator(".dt-make [data-step=idea]").click()
@@ -188,10 +188,11 @@ def test_a_generation_is_stopped_reloaded_and_resumed(server, open_page):
             fill(page, name, value)
         page.locator("dialog.dt-dialog [type=submit]").click()
         page.wait_for_function("studio.data.job.progress?.done >= 4", timeout=120_000)
+        page.reload()
+        expect(page.locator("#data-job")).to_contain_text("of 40", timeout=60_000)
         page.locator("[data-job=stop]").click()
         expect(page.locator("[data-job=resume]")).to_be_visible(timeout=60_000)
-        asked = len(model.requests)
-        assert asked < 80
+        assert len(model.requests) < 80, "it was stopped on its way"
         page.reload()
         expect(page.locator("[data-job=resume]")).to_be_visible(timeout=60_000)
         page.locator("[data-job=resume]").click()
@@ -351,6 +352,18 @@ def test_other_parts_of_the_page_open_datasets_here(server, open_page):
     page.wait_for_function("Boolean(window.studio?.forms?.finetune)")
     page.locator("#finetune-dataset input").click()
     expect(page.get_by_role("option").filter(has_text="sums").first).to_be_visible()
+
+
+@pytest.mark.timeout(120)
+def test_files_are_dropped_anywhere_on_the_tab(server, open_page):
+    page = open_tab(open_page)
+    page.evaluate("""(text) => {
+        const dataTransfer = new DataTransfer();
+        for (const name of ["one.jsonl", "two.jsonl"]) dataTransfer.items.add(new File([name === "one.jsonl" ? text : text + text], name));
+        document.querySelector(".dt-main").dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+    }""", sums(10))
+    expect(page.locator(".dt-format")).to_have_count(2)
+    expect(page.locator("[data-sum]")).to_contain_text("42 rows")
 
 
 @pytest.mark.timeout(120)
