@@ -274,8 +274,9 @@ def unit_tests(answer: str, row: Row, column: str = "tests", seconds: float = 5,
     if not tests:
         return _NOTHING
     code = code_of(final(answer))
-    if before := expected(row, "test_setup_code"):
-        code = f"{before}\n{code}"
+    for name in ("test_setup_code", "test_imports"):  # MBPP's, of its two editions
+        if before := expected(row, name):
+            code = f"{_lines(before)}\n{code}"
     limits = {"seconds": seconds, "memory": memory, "packages": packages}
     if cases := _cases(tests):
         return _programs(code, cases, limits)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from studio import settings
+from studio import sandbox, settings
 from studio.recipe import parse, read_values
 from tests.llm_stand_in import Asked, StandIn
 
@@ -39,6 +39,24 @@ def test_verified_maths(run_step, jsonl) -> None:
         made = run_step(values.pop("method"), values.pop("dataset"), **{k: v for k, v in values.items() if k != "kind"})
     assert made.count() == 7 and all(item.score == 0.5 for item in made.items())  # the one that was always right is left out
     assert {m["role"] for m in server.requests[0].messages} == {"system", "user"} and "Think" not in str(list(made.rows()))
+
+
+@pytest.mark.skipif(bool(sandbox.missing()), reason=sandbox.missing() or "-")
+def test_verified_code(run_step, jsonl) -> None:
+    ref = jsonl("mbpp.jsonl", [{"task_id": n, "prompt": f"Write a function f{n} that rounds {n} up.", "code": f"def f{n}(x): return math.ceil(x)",
+                                "test_imports": ["import math"], "test_list": [f"assert f{n}(1.5) == 2", f"assert f{n}(2) == 2"]} for n in range(3)])
+
+    def answer(asked: Asked) -> str:
+        n = int(re.findall(r"f(\d)", asked.last)[0])
+        return f"```python\ndef f{n}(x):\n    return math.{'ceil' if asked.choice % 2 else 'floor'}(x)\n```"
+
+    with StandIn(answer) as server:
+        values = preset("verified-code")
+        values["steps"][0]["sources"] = [ref]
+        values["steps"][1] |= {"references": ref, "generator": server.address, "n": 2}
+        made = run_step("pipeline", steps=values["steps"])
+    assert made.count() == 3 and all("ceil" in row["completion"] for row in made.rows())
+    assert all(item.score == 0.5 for item in made.items())
 
 
 def test_score_by_a_judge(run_step) -> None:
