@@ -103,7 +103,7 @@
       this.cols = all.filter(Boolean);
       const digits = String(Math.max(0, ...Object.values(open.rows), open.dropped || 0)).length, text = wide ? 130 : 90;
       const width = (c) => (c === "pos" ? `${Math.max(62, 24 + 9 * digits)}px` : WIDTH[c] || `minmax(${text}px, ${c === "first" ? 1 : 1.25}fr)`);
-      const widths = small.matches ? ["52px", "minmax(0, 1fr)", "68px"] : this.cols.map(width);
+      const widths = small.matches ? ["62px", "minmax(0, 1fr)", "68px"] : this.cols.map(width);
       this.root.style.setProperty("--st-dv-cols", widths.join(" "));
       this.root.style.setProperty("--st-dv-least", `${widths.reduce((sum, w) => sum + parseInt(w.replace("minmax(", ""), 10), 12)}px`);
       this.grid.setAttribute("aria-colcount", this.cols.length);
