@@ -361,7 +361,7 @@ class ParquetReader(Reader):
             if isinstance(self.path, Member):  # it is read from the back: a copy in memory or on disk is needed
                 return pq.ParquetFile(unpacked(self.path))
             return pq.ParquetFile(self.path, memory_map=True)
-        except (pa.ArrowException, OSError) as err:
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as err:
             raise refuse(f"{self.path.name} is a broken or cut-off Parquet file.",
                          "Fetch or export it again.") from err
 
@@ -380,7 +380,7 @@ class ParquetReader(Reader):
             for batch in file.iter_batches(batch_size=256):
                 yield from batch.to_pylist()
                 self._done = int(self.size * min(1.0, (self.rows + 1) / max(1, self._total)))
-        except (pa.ArrowException, OSError) as err:
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as err:
             raise refuse(f"{self.path.name} is broken after row {self.rows:,}.", "Fetch or export it again.") from err
         finally:
             file.close()
