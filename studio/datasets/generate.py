@@ -413,7 +413,7 @@ def reminder(recent: Iterable[str]) -> str:
     return f"\n\nThese exist already; write something clearly different:\n{lines}" if lines else ""
 
 
-def rows_of(source: Version | None, what: str) -> Iterator[Any]:
+def rows_of(source: Version | None, what: str, split: str = "train") -> Iterator[Any]:
     """Items of the rows that a step reads.
 
     Raises:
@@ -421,4 +421,5 @@ def rows_of(source: Version | None, what: str) -> Iterator[Any]:
     """
     if source is None or not source.count():
         raise StudioError(f"There are no {what}.", "Choose a dataset that holds some.", "dataset")
-    yield from source.items()
+    yield from source.items(split)
+

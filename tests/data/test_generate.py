@@ -325,6 +325,17 @@ def test_backtranslate(run_step, texts):
     assert facts(made)["scores"] == {"2": 1, "5": 2}
 
 
+def test_other_splits_are_treated_as_the_rows_are(run_step, server, texts, jsonl):
+    """Reasoning is added to validation rows too; the texts of a validation split are no questions and answers."""
+    sums = jsonl("sums.jsonl", [{"prompt": f"What is {n} plus 2?", "completion": str(n + 2)} for n in range(20)])
+    parted = run_step("split", sums, validation=0.2)
+    made = run_step("chain_of_thought", parted.ref, generator=server.address)
+    assert made.meta["rows"] == parted.meta["rows"] and len(parted.meta["rows"]) == 2
+    assert all("reasoning_content" in row["messages"][-1] for split in made.splits for row in made.rows(split))
+    parts = run_step("split", texts, validation=0.25)
+    assert run_step("generate_from_documents", parts.ref, generator=server.address).splits == ["train"]
+
+
 @pytest.mark.parametrize("method", MAKE)
 def test_whatever_a_server_says_a_step_ends_well(run_step, seeds, texts, method, monkeypatch):
     """Nonsense of every kind: the step ends with rows, or with a plain word why there are none."""

@@ -76,6 +76,7 @@ class Backtranslate(MakeStep):
         scores: dict[str, int] = {}
         with llm.open(recipe, ctx) as client, llm.journal(ctx, out) as journal:
             run = Generation(recipe, out, ctx, client, journal)
+            out.seen.update(source.splits if source else [])  # texts of the other splits are no such rows
 
             def make(job: Job, ask: Asker) -> list[Made]:
                 text = exchange(job.data.row)[1].strip()

@@ -104,6 +104,7 @@ class BranchSolveMerge(MakeStep):
                 return replaced(job.data.row, turns, answer), len(aspects)
 
             def settle(job: Job, value: Any) -> None:
+                out.split = job.key.partition("/")[0]
                 if isinstance(value, list):
                     run.dropped[value[0].reason] += 1
                     return out.drop(job.data, value[0].reason, value[0].detail)
@@ -114,6 +115,7 @@ class BranchSolveMerge(MakeStep):
                 if run.kept <= 10:
                     run.show(row)
 
-            jobs = (Job(f"row/{number}", item) for number, item in enumerate(rows_of(source, "tasks")))
-            run.work(jobs, make, total=source.count(), settle=settle)
+            jobs = (Job(f"{split}/{number}", item) for split in source.splits
+                    for number, item in enumerate(rows_of(source, "tasks", split)))
+            run.work(jobs, make, total=sum(map(source.count, source.splits)), settle=settle)
             return run.facts(aspects=dict(sorted(counted.items())))

@@ -103,6 +103,7 @@ class ChainOfThought(MakeStep):
                 raise bad
 
             def settle(job: Job, value: Any) -> None:
+                out.split = job.key.partition("/")[0]
                 if isinstance(value, list):
                     run.dropped[value[0].reason] += 1
                     return out.drop(job.data, value[0].reason, value[0].detail)
@@ -113,8 +114,9 @@ class ChainOfThought(MakeStep):
                 if run.kept <= 10:
                     run.show(made.row)
 
-            jobs = (Job(f"row/{number}", item) for number, item in enumerate(rows_of(source, "questions")))
-            run.work(jobs, make, total=source.count(), settle=settle)
+            jobs = (Job(f"{split}/{number}", item) for split in source.splits
+                    for number, item in enumerate(rows_of(source, "questions", split)))
+            run.work(jobs, make, total=sum(map(source.count, source.splits)), settle=settle)
             return run.facts(attempts=used)
 
 

@@ -117,6 +117,7 @@ class Documents(MakeStep):
                 judge = client if same else stack.enter_context(
                     llm.open(recipe, ctx, recipe.judge, name="judge", price_in=0.0, price_out=0.0))
             run = Generation(recipe, out, ctx, client, journal)
+            out.seen.update(source.splits if source else [])  # texts of the other splits are no such rows
 
             def make(job: Job, ask: Asker) -> list[Made | Bad]:
                 found, asked = [], []

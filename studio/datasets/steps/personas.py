@@ -91,6 +91,7 @@ class Personas(MakeStep):
     def work(cls, recipe: PersonasRecipe, source: Version | None, out: Writer, ctx: Context) -> dict[str, Any]:
         with llm.open(recipe, ctx) as client, llm.journal(ctx, out) as journal:
             run = Generation(recipe, out, ctx, client, journal)
+            out.seen.update(source.splits if source else [])  # what people were found in is no row
             people = list(dict.fromkeys(recipe.personas)) or _found(run, recipe, source)
             if not people:
                 raise StudioError("The model described no personas.", "Write some yourself, or ask a stronger model.",
