@@ -24,7 +24,7 @@ _SHARED = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
     "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_open": 434,
     "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "memfd_secret": 447, "fchmodat2": 452,
-    "setxattrat": 463, "removexattrat": 466, "file_setattr": 469,
+    "setxattrat": 463, "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
 }
 _X86_64 = {
     "shmget": 29, "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "fork": 57, "vfork": 58,
@@ -117,7 +117,7 @@ def confine_files(readable, writable):
                 parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            file_only = allowed if os.path.isdir(path) else allowed & (1 << 0 | 1 << 1 | 1 << 2)
+            file_only = allowed if os.path.isdir(path) else allowed & (1 << 0 | 1 << 1 | 1 << 2 | 1 << 14)
             rule = _Beneath(file_only, parent)
             _must(_libc.syscall(445, ruleset, 1, ctypes.byref(rule), ctypes.c_uint32(0)), f"Landlock, {path}")
             os.close(parent)
@@ -150,7 +150,7 @@ def shut(task):
                  "/etc/localtime", "/dev/urandom", "/dev/null", "/dev/zero"]
     prefixes = {sys.base_prefix, sys.base_exec_prefix} | ({sys.prefix} if task["packages"] else set())
     inner = [os.path.join(prefix, "lib") for prefix in prefixes]
-    confine_files(libraries + inner, [os.getcwd()])
+    confine_files(libraries + inner, [os.getcwd(), "/dev/null"])
     limit(task["seconds"], task["memory"], task["file_size"])
     forbid_calls()
 
