@@ -42,6 +42,7 @@ PERIOD = 200  # words of one repeated piece, at most
 _OPEN = set("the a an of to and or in on at by for with from as that which who is are was were be been has have had will would can "
             "could should not my your his her its our their this these those because if but so than into der die das ein eine und oder "
             "mit von zu ist sind le la les un une et ou de des du el los las una y o con que es".split())
+_POINT = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•–])\s")  # of a list
 SIDE = 40  # characters from which a side of a row is long enough to tell its language
 CODE = 0.12  # share of symbols from which a text is code or sums, which are of no language
 
@@ -166,6 +167,8 @@ def ends_well(text: str) -> bool:
         return bool(words)
     if words[-1].lower() in _OPEN:
         return False
+    if before and _POINT.match(last):
+        return True
     return len(words) <= (5 if before else 3) and (last.isascii() or len(last) <= 12) or words[-1].startswith(("http", "www.", "#"))
 
 

@@ -273,7 +273,7 @@ def test_ordinary_text_is_not_taken_for_stuck(text):
 
 @pytest.mark.parametrize(("answer", "whole"), [
     ("Forever yours,\nRomeo", True), ("for f in *; do\n  wc -l $f\ndone", True), ("Yes", True), ("是的", True), ("Well done 🎉", True),
-    ("See\nhttps://example.org/a", True), ("The opposite of", False), ("It is hard to say what the longest word in the world would be if one", False),
+    ("My three:\n1. Bread with salt and oil\n2. Chips with vinegar and a lot of salt", True), ("See\nhttps://example.org/a", True), ("The opposite of", False), ("It is hard to say what the longest word in the world would be if one", False),
     ("Then we went to the", False), ("我想说的是这个问题的答案其实非常复杂因为它需要考虑很多不同的", False)])
 def test_what_ends_well(answer, whole):
     assert faults.ends_well(answer) is whole
