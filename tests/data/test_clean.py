@@ -33,6 +33,26 @@ VOCABULARY = ["".join(_chance.choice("bcdfglmnprstv") + _chance.choice("aeiou") 
               for _ in range(3000)]
 
 
+@pytest.mark.parametrize("method", ["filter", "dedup", "near_dedup", "repair", "redact", "split", "sample", "reshape", "mix"])
+def test_a_stopped_step_leaves_nothing_behind(run_step, jsonl, method):
+    from studio import registry
+    from studio.datasets.version import META
+    from studio.jobs import store
+    from studio.jobs.context import Context
+    from studio.settings import run_dir
+
+    ref = run_step("import", sources=[jsonl("a.jsonl", [{"text": f"Line {i} of many."} for i in range(6000)])]).ref
+    recipe = parse({"kind": "data", "method": method, "dataset": ref})
+    ctx = Context(run_dir(store.submit(recipe)["id"]))
+    ctx.request_stop()
+    try:
+        assert registry.method("data", method).run(recipe, ctx) is None
+    finally:
+        ctx.close()
+    assert not list(ctx.run_dir.rglob(META)) and not list(ctx.run_dir.rglob("*.parquet")) and not (ctx.run_dir / "near").exists()
+    assert not ctx.artifacts
+
+
 # --- filter ---------------------------------------------------------------------------------------------------------
 
 PLAIN = [{"text": text} for text in (

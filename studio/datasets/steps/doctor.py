@@ -56,6 +56,7 @@ class DoctorRecipe(StepRecipe):
 class Doctor(Report):
     title, summary = "Data doctor", "Looks for everything that is known to harm training and names the step that mends it."
     Recipe = DoctorRecipe
+    others = {"against": "reference"}  # further datasets, so that nobody names another person's
 
     @classmethod
     def check(cls, recipe: DoctorRecipe) -> None:

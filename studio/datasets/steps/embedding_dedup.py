@@ -38,6 +38,7 @@ class EmbeddingDedup(Step):
     title, summary = "Deduplicate by meaning", "Leaves out rows that mean nearly the same as another, by an embedding model on this disk."
     paper = "https://arxiv.org/abs/2303.09540"
     Recipe = EmbeddingDedupRecipe
+    others = {"model": "embedding"}
     texts = {"same_meaning": "mean nearly the same as another row"}
 
     @classmethod
