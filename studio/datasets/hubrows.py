@@ -15,7 +15,8 @@ _PART = re.compile(r"(?:(?P<config>[^\[\]]+)/)?(?P<split>[\w.-]+)?(?P<slice>\[(?
 def part_of(text: str) -> tuple[str, str, tuple[str, str] | None]:
     """(config, split, slice) of what stands behind the ``#`` of a Hub reference.
 
-    ``config/split[from:to]``, all of it optional; a slice counts rows, or per cent (``train[:10%]``).
+    ``config/split[from:to]``, all of it optional; a slice counts rows, or per cent (``train[:10%]``). One word alone is
+    a split, or a config where the dataset has several and one of this name.
 
     Raises:
         StudioError: it is written in another way.
@@ -73,6 +74,9 @@ class HubReader:
         except StudioError:
             raise
         except Exception as err:  # the library raises its own, the Hub's, pyarrow's and requests' errors
+            if not self.config and self.split and "onfig name is missing" in str(err) and f"'{self.split}'" in str(err):
+                self.config, self.split = self.split, None  # what was written for a split is a config
+                return self._load()
             raise _explain(err, self.name) from err
         splits = list(found)
         chosen = self.split or ("train" if "train" in splits else splits[0])
@@ -114,7 +118,8 @@ def _explain(err: Exception, name: str) -> StudioError:
         return StudioError(f"{name} is gated: its owner must let you in.",
                            f"Ask for access at https://huggingface.co/datasets/{name} and log in here.", "dataset")
     if "Config name is missing" in str(err) or "BuilderConfig" in text:
-        return StudioError(f"{name} has several configs: {text}",
+        known = re.search(r"\[(.*?)\]", str(err), re.DOTALL)
+        return StudioError(f"{name} has several configs: {known[1][:300] if known else text}.",
                            f"Write one behind a #, e.g. hub:{name}#default/train.", "dataset")
     if "Unknown split" in text or "Bad split" in text:
         return StudioError(f"{name} has no such split: {text}", f"Write one of its splits, e.g. hub:{name}#train.",

@@ -73,20 +73,23 @@ def test_other_ways_of_writing_it_are_refused(part):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("part", "first", "count"), [
-    ("main", None, 0), ("main/train", "0?", 50), ("main/test", "0?", 5), ("socratic/train", "s0?", 7),
+    ("main", "0?", 50), ("socratic", "s0?", 7), ("socratic[2:4]", "s2?", 2), ("main/train", "0?", 50), ("main/test", "0?", 5), ("socratic/train", "s0?", 7),
     ("main/train[:3]", "0?", 3), ("main/train[40:]", "40?", 10), ("main/train[10:20]", "10?", 10),
                                                       ("main/train[50%:60%]", "25?", 5),
     ("main/[:4]", "0?", 4)])
 def test_configs_splits_and_slices(hub, run_step, part, first, count):
-    if first is None:
-        with pytest.raises(StudioError, match="several configs|no split 'main'"):
-            run_step("import", sources=[f"hub:lab/sums#{part}"])
-        return
     made = run_step("import", sources=[f"hub:lab/sums#{part}"])
     rows = list(made.rows())
     assert len(rows) == count and rows[0]["prompt"] == first
     (edge,) = artifacts.lineage(made.ref.removeprefix("library:"))["edges"]
     assert edge["parent"] == f"hub:lab/sums#{part}"
+
+
+@pytest.mark.timeout(60)
+def test_several_configs_and_none_is_named(hub, run_step):
+    with pytest.raises(StudioError, match="several configs") as caught:
+        run_step("import", sources=["hub:lab/sums"])
+    assert "main" in caught.value.message
 
 
 @pytest.mark.timeout(60)

@@ -96,6 +96,12 @@ def test_first_look_without_download(home, viewer):
     assert {"dataset": "someone/sums", "config": "main", "split": "train"} == dict(viewer)["/first-rows"]
 
 
+@pytest.mark.parametrize(("part", "rows"), [("main/train[:1000]", 1000), ("main/train[10%:]", 6726), ("main/train[7000:9000]", 473),
+                                             ("main/train[8000:]", 0)])
+def test_rows_of_a_slice(home, viewer, part, rows):
+    assert inspect(f"hub:someone/sums#{part}")["rows"] == (rows or 6), "nothing known: the rows that were shown"
+
+
 def test_config_and_split_are_chosen_behind_the_hash(home, viewer):
     inspect("hub:someone/sums#socratic/train")
     assert dict(viewer)["/first-rows"]["config"] == "socratic"
