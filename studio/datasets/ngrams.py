@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _ROW = 16  # bits that name the row where numbers of several rows are sorted at once
 MOST_ROWS = 1 << _ROW  # of one call
+PORTION = 2_000_000  # characters worked on at once, about 200 bytes of memory each
 
 
 class Sets(NamedTuple):
@@ -137,6 +139,18 @@ def sets_of(values: np.ndarray, rows: np.ndarray, total: int, most: int = 0) -> 
     return Sets(keys << bits, np.searchsorted(rows, np.arange(total + 1)))
 
 
+def portions(texts: list[str], most: int = PORTION) -> Iterator[slice]:
+    """Stretches of a list of texts that are worked on at once: about ``most`` characters each, however long single texts are."""
+    begin = size = 0
+    for i, text in enumerate(texts):
+        if size and size + len(text) > most:
+            yield slice(begin, i)
+            begin, size = i, 0
+        size += len(text)
+    if begin < len(texts):
+        yield slice(begin, len(texts))
+
+
 def digest(text: str) -> bytes:
     """Eight bytes that name a text."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
@@ -144,8 +158,13 @@ def digest(text: str) -> bytes:
 
 def fingerprints(texts: list[str]) -> np.ndarray:
     """One number a text that is the same for texts of the same words; 0 for a text without words."""
-    ids, rows = words(texts)
     made = np.zeros(len(texts), np.uint64)
+    parts = list(portions(texts))
+    if len(parts) > 1:
+        for part in parts:
+            made[part] = fingerprints(texts[part])
+        return made
+    ids, rows = words(texts)
     if len(ids):
         firsts = np.flatnonzero(np.diff(rows, prepend=-1))
         sizes = np.diff(np.append(firsts, len(rows)))

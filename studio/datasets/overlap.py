@@ -59,7 +59,7 @@ class Overlap:
         while len(self._sizes) <= source:
             self._sizes.append(0)
         texts, owner = _messages(rows, LEAST_ANSWER)
-        made, where = ngrams.ngrams(*ngrams.words(texts), self.n, short=False)
+        made, where = _runs(texts, self.n)
         pairs = np.unique(np.stack([made, where.astype(np.uint64)]), axis=1) if len(made) else np.empty((2, 0), np.uint64)
         at = np.array([(source, self._sizes[source] + number) for number in owner], np.int64).reshape(-1, 2)
         asked = np.array([(source, self._sizes[source] + number) for number in range(len(rows))], np.int64).reshape(-1, 2)
@@ -98,7 +98,7 @@ class Overlap:
     def _hits(self, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
         """(row, index of an evaluation run that stands in it), each pair once."""
         texts, owner = _messages(rows)
-        made, where = ngrams.ngrams(*ngrams.words(texts), self.n, short=False)
+        made, where = _runs(texts, self.n)
         place = _places(self.grams, made)
         found = place >= 0
         pairs = np.unique((np.array(owner, np.int64)[where[found]] << 40) | place[found])
@@ -143,6 +143,14 @@ def _messages(rows: list[Row], least: int = 0) -> tuple[list[str], list[int]]:
     return texts, owner
 
 
+def _runs(texts: list[str], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every run of n words of every text, and the text of each."""
+    parts = [(part.start, *ngrams.ngrams(*ngrams.words(texts[part]), n, short=False)) for part in ngrams.portions(texts)]
+    if not parts:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    return np.concatenate([made for _, made, _ in parts]), np.concatenate([where.astype(np.int64) + first for first, _, where in parts])
+
+
 def _longer(text: str, words: int) -> bool:
     return len(text.split(None, words)) >= words or (not text.isascii() and len(text) >= words)
 
@@ -151,8 +159,7 @@ def _questions(rows: list[Row]) -> np.ndarray:
     """A number for the last question of each row (a plain text as a whole); 0 where it is too short to say anything."""
     texts = [row["text"] if "text" in row else last_question(row) for row in rows]
     made = ngrams.fingerprints(texts)
-    _, where = ngrams.words(texts)
-    made[np.bincount(where, minlength=len(texts)) < LEAST_WORDS] = 0
+    made[[not _longer(text, LEAST_WORDS) for text in texts]] = 0
     return made
 
 

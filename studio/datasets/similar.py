@@ -19,6 +19,7 @@ from studio.datasets import ngrams
 PERMUTATIONS = 128
 RECALL = 0.98  # chance that a pair exactly at the threshold is looked at; more similar ones nearly surely
 SKETCH = 4096  # n-grams kept of a long text; beyond that the similarity is that of two fair samples
+LONGEST = 4_000_000  # characters of a text that are looked at
 LEVELS = 6  # how often the rest of a bucket is compared with another of its rows
 ROUNDS = 4
 CHUNK = 4_000_000  # n-grams compared at once
@@ -69,6 +70,10 @@ class Similar:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, texts: list[str]) -> None:
+        for part in ngrams.portions([text[:LONGEST] for text in texts]):
+            self._add([text[:LONGEST] for text in texts[part]])
+
+    def _add(self, texts: list[str]) -> None:
         from rensa import RMinHash
 
         full = ngrams.shingles(texts, self.ngram, self.unit)

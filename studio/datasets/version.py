@@ -149,7 +149,8 @@ class Version:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.file(split)) as file:
-            yield from file.iter_batches(batch_size=size, columns=columns)
+            for group in range(file.num_row_groups):  # one at a time: a batch across groups of huge rows would hold them all
+                yield from file.iter_batches(batch_size=size, row_groups=[group], columns=columns)
 
     def items(self, split: str = "train") -> Iterator[Item]:
         for batch in self.batches(split, list(COLUMNS)):

@@ -65,3 +65,12 @@ def test_small_pieces_make_large_groups(tmp_path: Path) -> None:
             out.keep_batch(batch, [True] + [False] * (batch.num_rows - 1), "no")
         made = out.close({"method": "x"}, source)
     assert made.count() == 300 and pq.ParquetFile(made.file()).metadata.num_row_groups == 1
+
+
+def test_batches_of_huge_rows_are_small(tmp_path: Path) -> None:
+    """What is read at once is bounded in bytes, not only in rows."""
+    with Writer(tmp_path / "d") as out:
+        for i in range(12):
+            out.add({"text": f"{i} " + "x" * (2 << 20)})
+        made = out.close({"method": "x"})
+    assert max(batch.nbytes for batch in made.batches()) <= versions.GROUP_BYTES + (3 << 20)

@@ -368,3 +368,29 @@ def test_redact_and_repair_look_at_every_split(run_step, jsonl):
     made = run_step("repair", run_step("redact", ref).ref)
     texts = [row["text"] for split in made.splits for row in made.rows(split)]
     assert len(texts) == 30 and not any("@" in text or "<|" in text for text in texts) and made.count("validation") == 8
+
+
+def test_rows_of_many_megabytes_take_little_memory(tmp_path, monkeypatch):
+    """Texts are worked on in portions: the same comes out, and twenty long ones need no more memory than one."""
+    import resource
+
+    from studio.datasets.overlap import Overlap
+
+    chance = random.Random(12)
+    texts = [words(30, chance) for _ in range(50)]
+    whole = ngrams.fingerprints(texts)
+    index = Overlap(8)
+    index.learn(0, [{"text": text} for text in texts[:5]])
+    monkeypatch.setattr(ngrams, "PORTION", 400)
+    monkeypatch.setattr(ngrams.portions, "__defaults__", (400,))
+    assert len(list(ngrams.portions(texts))) > 10 and (ngrams.fingerprints(texts) == whole).all()
+    index.count([{"text": text} for text in texts])
+    assert [hit is not None for hit in index.find([{"text": text} for text in texts])] == [i < 5 for i in range(50)]
+    monkeypatch.undo()
+    long = words(300_000, chance)
+    ngrams.shingles([long], 5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Similar(tmp_path / "x", 0.8) as index:
+        index.add([long[i:] + str(i) for i in range(20)])
+        assert index.duplicates()[0].tolist() == [-1] + [0] * 19
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kilobytes"
