@@ -162,7 +162,7 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
     if columns:
         return _chosen(rows, names, columns, format)
     if column := _instances(rows, names):
-        found = detect([made for row in rows for made in unfolded(row, column)], None, format)
+        found = detect([made for row in rows if row[column] for made in unfolded(row, column)], None, format)
         found.unfold = column
         found.evidence.append(f"'{column}' holds lists of inputs and outputs: each becomes a row.")
         return found
@@ -183,10 +183,13 @@ def detect(rows: list[Row], columns: dict[str, str] | None = None, format: str =
 
 def _instances(rows: list[Row], names: list[str]) -> str:
     """Column of seed tasks that lists several inputs and outputs of one instruction, or an empty string."""
-    return next((name for name in names if name.lower() in ("instances", "examples") and all(
-        isinstance(row.get(name), list) and all(isinstance(one, dict) and {"input", "output"} <= set(one)
-                                                for one in row[name])
-        for row in rows)), "")
+    def lists_them(row: Row, name: str) -> bool:
+        inside = row.get(name)
+        return isinstance(inside, list) and all(isinstance(one, dict) and {"input", "output"} <= set(one)
+                                                for one in inside)
+
+    return next((name for name in names if name.lower() in ("instances", "examples")
+                 and all(lists_them(row, name) for row in rows) and any(row[name] for row in rows)), "")
 
 
 def unfolded(row: Row, column: str) -> list[Row]:

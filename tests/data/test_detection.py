@@ -147,6 +147,8 @@ def test_seed_tasks_make_a_row_of_each_instance(tmp_path, run_step, home):
     assert [row["messages"][0]["content"] for row in made.rows()] == ["Say hello.", "Add.\n\n1 2", "Add.\n\n2 2"]
     assert dict(next(made.items()).tags) == {"id": "seed_0", "name": "greet", "is_classification": "False"}
     assert unfolded({"instances": []}, "instances") == [{"instances": []}]
+    assert detect([{"instances": [], "text": "a"}]).format == "text"
+    assert detect([seeds[0], seeds[0] | {"instances": []}]).unfold == "instances"
 
 
 @pytest.mark.parametrize(("text", "parts"), [
