@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import field_validator
-
 from studio.datasets.step import Stopped
 from studio.datasets.version import META, Version
 from studio.errors import StudioError
 from studio.library import refs
 from studio.method import Estimate, Method
-from studio.publishers.hub import LICENSES, check_hub, repo_name, send
+from studio.publishers.hub import LICENSES, RepoFields, check_hub, send
 from studio.recipe import Recipe, field
 
 if TYPE_CHECKING:
@@ -25,37 +23,24 @@ FORMATS = {"as_is": "As they are", "messages": "Chats (messages)", "prompt_compl
            "text": "Plain text"}
 
 
-class PushDatasetRecipe(Recipe):
+class DatasetToPush(Recipe):
+    """What to publish."""
+
+    dataset: str = field("", "Dataset", "The dataset to publish: one of the library, with all of its splits.",
+                         widget="dataset", max_length=1000)
+
+
+class PushDatasetRecipe(RepoFields, DatasetToPush):
     """Which dataset to publish, and where."""
 
     kind, method = "publish", "dataset"
 
-    dataset: str = field("", "Dataset", "The dataset to publish: one of the library, with all of its splits.",
-                         widget="dataset",
-                         max_length=1000)
-    repo_id: str = field("", "Repository",
-                         "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
-                         "does not exist.", max_length=193, placeholder="my-dataset")
-    private: bool = field(True, "Private",
-                          "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
-                          "repository stays as it is.")
     license: str = field("", "Licence", "Under which others may use it. Mind the licences of the sources.",
                          choices=DATA_LICENSES, max_length=60)
     format: Literal["as_is", "messages", "prompt_completion", "preference", "reward", "rated", "text"] = field(
         "as_is", "Format", "How a row is written. Rows that the format cannot hold are left out and counted.", choices=FORMATS)
-    with_tags: bool = field(False, "With tags and source",
-                            "Publish the tags and the source of every row too. They may name "
+    with_tags: bool = field(False, "With tags and source", "Publish the tags and the source of every row too. They may name "
                             "people or places.")
-    commit_message: str = field("Add dataset", "Message", "One line for the history of the repository.",
-                                group="advanced",
-                                max_length=200)
-    create_pr: bool = field(False, "As a proposal", "Open a pull request instead of changing the repository.",
-                            group="advanced", library="huggingface_hub.HfApi.create_commit")
-
-    @field_validator("repo_id")
-    @classmethod
-    def _is_repo(cls, value: str) -> str:
-        return repo_name(value)
 
 
 class PushDataset(Method):

@@ -31,23 +31,14 @@ LICENSES = {"": "Not said", "apache-2.0": "Apache 2.0", "mit": "MIT", "cc-by-4.0
             "other": "Other"}
 
 
-class PushRecipe(Recipe):
-    """What to publish, and where."""
+class RepoFields(Recipe):
+    """Which repository, and how it is written to."""
 
-    kind, method = "publish", "hub"
-
-    model: str = field("", "Model", "The model or adapter to publish: one you made, a checkpoint, or a folder.",
-                       widget="model", max_length=1000)
-    repo_id: str = field("", "Repository",
-                         "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
+    repo_id: str = field("", "Repository", "Name on the Hub: owner/name, or only a name for your own account. It is made if it "
                          "does not exist.", max_length=193, placeholder="my-model")
-    private: bool = field(True, "Private",
-                          "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
+    private: bool = field(True, "Private", "Only you can see it. Off: everybody can, and it may be copied at once. An existing "
                           "repository stays as it is.")
-    license: str = field("", "Licence", "Under which others may use it. Mind the licence of the base model and of the data.",
-                         choices=LICENSES, max_length=60)
-    commit_message: str = field("Add model", "Message", "One line for the history of the repository.",
-                                group="advanced",
+    commit_message: str = field("Add files", "Message", "One line for the history of the repository.", group="advanced",
                                 max_length=200)
     create_pr: bool = field(False, "As a proposal", "Open a pull request instead of changing the repository.",
                             group="advanced", library="huggingface_hub.HfApi.create_commit")
@@ -56,6 +47,22 @@ class PushRecipe(Recipe):
     @classmethod
     def _is_repo(cls, value: str) -> str:
         return repo_name(value)
+
+
+class ModelToPush(Recipe):
+    """What to publish."""
+
+    model: str = field("", "Model", "The model or adapter to publish: one you made, a checkpoint, or a folder.",
+                       widget="model", max_length=1000)
+
+
+class PushRecipe(RepoFields, ModelToPush):
+    """What to publish, and where."""
+
+    kind, method = "publish", "hub"
+
+    license: str = field("", "Licence", "Under which others may use it. Mind the licence of the base model and of the data.",
+                         choices=LICENSES, max_length=60)
 
 
 class PushToHub(Method):

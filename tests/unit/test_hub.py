@@ -195,7 +195,7 @@ def test_publish_a_model(standin: Hub, home: Path, monkeypatch: pytest.MonkeyPat
     repo = standin.repos["model", "ann/mine"]
     assert set(repo.files) == {"config.json", "tokenizer.json", "model.safetensors", "README.md"}
     assert repo.files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
-    assert repo.private and repo.messages == ["Add model"]
+    assert repo.private and repo.messages == ["Add files"]
     text = repo.files["README.md"].decode()
     assert "license: mit" in text and "# My model" in text and "1.5" in text
     assert summary["repo_id"] == "ann/mine" and summary["url"] == f"{standin.url}/ann/mine" and summary["files"] == 4
