@@ -65,16 +65,21 @@ def card(version: Version, name: str, counts: dict[str, int], license: str = "",
     if not license:
         lines += ["", "No licence was chosen. Ask before you use it for anything."]
     lines += ["", "Made with Atelier.", ""]
-    text = "\n".join(lines)
-    for place, word in ((settings.home(), "workspace"), (settings.ROOT, "studio"), (Path.home(), "~")):
-        text = text.replace(str(place), word)
+    text = _anywhere("\n".join(lines))
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{text}"
 
 
 def _step(step: dict[str, Any]) -> str:
     """A step with the fields that were set. Prompts and lists are cut short: the card is no recipe."""
-    fields = ", ".join(f"{key}: {_cell(str(value))[:80]}" for key, value in step.items() if key != "method")
+    fields = ", ".join(f"{key}: {_cell(_anywhere(str(value)))[:80]}" for key, value in step.items() if key != "method")
     return f"**{_cell(str(step.get('method', '')))}**" + (f" ({fields})" if fields else "")
+
+
+def _anywhere(text: str) -> str:
+    """``text`` without the places of this machine; before anything is cut, for half a path would not be known again."""
+    for place, word in ((settings.home(), "workspace"), (settings.ROOT, "studio"), (Path.home(), "~")):
+        text = text.replace(str(place), word)
+    return text
 
 
 def _cell(text: str) -> str:
