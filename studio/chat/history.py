@@ -36,7 +36,7 @@ def search(words: str = "", owner: str | None = None, limit: int = 200) -> list[
     words = words.strip()
     if not words:
         return chats.listed(owner, limit)
-    title, text = (f"%{_escape(w)}%" for w in (words, json.dumps(words)[1:-1]))  # data is stored with \uXXXX in it
+    title, text = (f"%{_escape(w)}%" for w in (words, json.dumps(words)[1:-1]))  # data is stored with its escapes (\u...)
     query = (select(table).where(or_(table.c.title.ilike(title, escape="!"),
                                      cast(table.c.data, String).ilike(text, escape="!")))
              .order_by(table.c.updated.desc()))
