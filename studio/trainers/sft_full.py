@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from studio.method import Estimate, Method
 from studio.recipe import field
+from studio.trainers.adapters import epochs
 from studio.trainers.common import SFT, SFTRecipe
 
 
@@ -18,9 +19,7 @@ class FullRecipe(SFTRecipe):
                                  "skills are lost. Too low: it hardly falls. 1e-3 suits the starter; 1e-5 to 2e-5 "
                                  "is usual for models of a billion and more.", group="training", widget="log",
                                  library=SFT, gt=0, le=1.0)
-    num_train_epochs: float = field(6.0, "Epochs", "How often each example is seen. Small models need more (6 suits "
-                                    "the starter), models of a billion and more 1 to 3. Too many learn by heart: stop "
-                                    "when the validation loss rises.", group="training", library=SFT, gt=0, le=1000)
+    num_train_epochs: float = epochs()
 
 
 class Full(Method):

@@ -25,21 +25,26 @@ def run_step(home: Path) -> Callable[..., Version]:
     """
 
     def run(method: str, dataset: str = "", **values: Any) -> Version:
-        recipe = parse({"kind": "data", "method": method, "dataset": dataset, **values})
-        cls = registry.method("data", method)
-        cls.check(recipe)
-        made = store.submit(recipe)
-        ctx = Context(store_dir(made["id"]))
-        try:
-            summary = cls.run(recipe, ctx)
-        finally:
-            ctx.close()
-        rows = artifacts.register_run(made, {"artifacts": ctx.artifacts})
+        made, rows, summary = work(method, dataset, **values)
         version = Version(rows[-1]["path"])
         version.ref, version.run_id, version.summary = rows[-1]["ref"], made["id"], summary
         return version
 
     return run
+
+
+def work(method: str, dataset: str, **values: Any) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:
+    """(the run, what it put into the library, its summary) of a method of the dataset builder, run in this process."""
+    recipe = parse({"kind": "data", "method": method, "dataset": dataset, **values})
+    cls = registry.method("data", method)
+    cls.check(recipe)
+    made = store.submit(recipe)
+    ctx = Context(store_dir(made["id"]))
+    try:
+        summary = cls.run(recipe, ctx)
+    finally:
+        ctx.close()
+    return made, artifacts.register_run(made, {"artifacts": ctx.artifacts}), summary
 
 
 def store_dir(run_id: str) -> Path:

@@ -8,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from studio import registry
 from studio.datasets.export import export_rows
 from studio.datasets.formats import load_rows
 from studio.errors import StudioError
-from studio.jobs import store
-from studio.jobs.context import Context
 from studio.library import artifacts
-from studio.recipe import parse
-from tests.data.conftest import store_dir
+from tests.data.conftest import store_dir, work
 
 USER, BOT = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -43,16 +39,7 @@ def export(home: Path):
     """``export(ref, **fields)`` runs the export as a worker would: (paths of its files, its summary, its warnings)."""
 
     def run(ref: str, **values):
-        recipe = parse({"kind": "data", "method": "export", "dataset": ref, **values})
-        cls = registry.method("data", "export")
-        cls.check(recipe)
-        made = store.submit(recipe)
-        ctx = Context(store_dir(made["id"]))
-        try:
-            summary = cls.run(recipe, ctx)
-        finally:
-            ctx.close()
-        rows = artifacts.register_run(made, {"artifacts": ctx.artifacts})
+        made, rows, summary = work("export", ref, **values)
         assert all(row["kind"] == "file" and row["parents"] == [{"ref": ref, "role": "dataset"}] for row in rows)
         events = [json.loads(line) for line in (store_dir(made["id"]) / "events.jsonl").read_text().splitlines()]
         return [Path(row["path"]) for row in rows], summary, [e for e in events if e["e"] == "warning"]
