@@ -26,6 +26,7 @@ _LOG_STEP = 64 * 1024  # a reader that is further behind than this skips to the 
 _KEPT_RUNS = 32
 _KEPT_SAMPLES = 200
 _KEPT_WARNINGS = 100
+_KEPT_ROLLOUTS = 60
 
 _OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")  # what a progress bar has painted over
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -98,6 +99,7 @@ class _Run:
         self.series: dict[str, _Series] = {}
         self.progress: dict[str, Any] | None = None
         self.samples: list[tuple[int, dict[str, Any]]] = []
+        self.rollouts: list[tuple[int, dict[str, Any]]] = []
         self.warnings: list[tuple[int, dict[str, Any]]] = []
         self.notes: list[tuple[int, str]] = []
 
@@ -131,6 +133,10 @@ class _Run:
                 case "sample":
                     kept = {key: event[key] for key in ("step", "prompt", "text", "model") if key in event}
                     self.samples = [*self.samples, (end, kept)][-_KEPT_SAMPLES:]
+                case "rollout":
+                    kept = {key: event[key] for key in ("step", "prompt", "completion", "rewards", "advantage", "notes")
+                            if key in event}
+                    self.rollouts = [*self.rollouts, (end, kept)][-_KEPT_ROLLOUTS:]
                 case "warning":
                     kept = {key: event.get(key, "") for key in ("code", "message", "hint")}
                     if len(self.warnings) < _KEPT_WARNINGS and all(kept != old for _, old in self.warnings):
@@ -148,6 +154,7 @@ class _Run:
             one.drop_after(step)
         self.series = {name: one for name, one in self.series.items() if one.steps}
         self.samples = [(at, sample) for at, sample in self.samples if sample.get("step", 0) <= step]
+        self.rollouts = [(at, rollout) for at, rollout in self.rollouts if rollout.get("step", 0) <= step]
         self.progress = None
 
     def snapshot(self, cursor: int, max_points: int) -> dict[str, Any]:
@@ -159,6 +166,7 @@ class _Run:
                 series[name] = points
         return {"reset": reset, "series": series, "progress": self.progress,
                 "samples": [s for end, s in self.samples if end > since],
+                "rollouts": [r for end, r in self.rollouts if end > since],
                 "warnings": [w for end, w in self.warnings if end > since],
                 "notes": [text for end, text in self.notes if end > since]}
 
@@ -184,9 +192,9 @@ def snapshot(run_dir: str | Path, cursor: str | int = 0, max_points: int = MAX_P
         max_points: Of one series in this reply.
 
     Returns:
-        ``{cursor, reset, series: {name: [[step, value], ...]}, progress: {done, total, eta} | None, samples, warnings,
-        notes, log}``. With ``reset`` the caller drops what it has: the reply holds all (a first call, a resumed run, a
-        cursor of another file).
+        ``{cursor, reset, series: {name: [[step, value], ...]}, progress: {done, total, eta} | None, samples,
+        rollouts, warnings, notes, log}``. With ``reset`` the caller drops what it has: the reply holds all (a first
+        call, a resumed run, a cursor of another file).
     """
     folder = Path(run_dir)
     at, log_at = _cursors(cursor)

@@ -25,5 +25,5 @@ def extra_fields(kind: str, method: str) -> dict[str, dict[str, str]]:
         return {}
     from studio.trainers import extras
 
-    return {name: entry for name, entry in extras.table().items()
+    return {name: entry for name, entry in extras.table(recipe.config).items()
             if name not in extras.RESERVED and name not in recipe.model_fields}

@@ -66,7 +66,7 @@ def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
     """What a run said since ``cursor`` (0 at first: everything, thinned), and its state.
 
     Returns:
-        ``{cursor, reset, series, progress, samples, warnings, notes, log, state, reason, hint}``; see
+        ``{cursor, reset, series, progress, samples, rollouts, warnings, notes, log, state, reason, hint}``; see
         :func:`studio.series.snapshot`. ``notes`` are the method's own lines, ``log`` those and the output of its process.
 
     Raises:

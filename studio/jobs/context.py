@@ -104,6 +104,12 @@ class Context:
         """An answer of the model as it is at ``step``."""
         self.emit("sample", step=int(step), prompt=prompt, text=text, **({"model": model} if model else {}))
 
+    def rollout(self, step: int, prompt: str, completion: str, rewards: dict[str, float | None], advantage: float,
+                notes: dict[str, str] | None = None) -> None:
+        """One answer of reinforcement learning with what each reward function gave it, and why (``notes``)."""
+        self.emit("rollout", step=int(step), prompt=prompt, completion=completion, rewards=rewards,
+                  advantage=advantage, **({"notes": notes} if notes else {}))
+
     def log(self, text: str) -> None:
         """A line for the person, shown with the run."""
         self.emit("log", text=str(text))

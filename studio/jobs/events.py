@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-TYPES = ("state", "progress", "metric", "sample", "log", "warning", "artifact", "resume")
+TYPES = ("state", "progress", "metric", "sample", "rollout", "log", "warning", "artifact", "resume")
 MAX_TEXT = 20_000  # characters of one string; a longer one is cut, so that a line stays readable in one gulp
 
 _NAMED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}

@@ -79,7 +79,7 @@ class Watch(TrainerCallback):
         done = state.global_step - self.first
         eta = (time.perf_counter() - self.started) / done * (state.max_steps - state.global_step)
         self.ctx.progress(state.global_step, state.max_steps, eta)
-        if self.ctx.stop_requested and state.global_step < state.max_steps:
+        if self.ctx.stop_requested and state.global_step < state.max_steps and not self.trainer.hold_stop():
             control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:

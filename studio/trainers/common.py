@@ -66,6 +66,14 @@ class ChatFields(Recipe):
                  "chatml": "ChatML", "none": "None: prompt and completion as plain text"}, group="training")
 
 
+class PackFields(Recipe):
+    """How samples are put together."""
+
+    packing: bool = field(False, "Packing", "Puts several short samples into one sequence of the longest length, so "
+                          "that no time goes to padding. Good for many short samples.", group="training",
+                          library=SFT)
+
+
 class LearnFields(Recipe):
     """How it learns."""
 
@@ -89,9 +97,6 @@ class LearnFields(Recipe):
     gradient_accumulation_steps: int = field(1, "Gradient accumulation", "Adds up this many batches before a step: a "
                                              "larger batch without more memory, but slower.", group="training",
                                              library=SFT, ge=1, le=4096)
-    packing: bool = field(False, "Packing", "Puts several short samples into one sequence of the longest length, so "
-                          "that no time goes to padding. Good for many short samples.", group="training",
-                          library=SFT)
     weight_decay: float = field(0.0, "Weight decay", "Pulls weights towards zero. A little (0.01 to 0.1) helps "
                                 "against learning by heart.", group="training", library=SFT, ge=0, le=1)
     max_grad_norm: float = field(1.0, "Gradient clipping", "Longest step direction allowed. Lower calms a loss that "
@@ -168,10 +173,12 @@ class WatchFields(Recipe):
 class ExtraFields(Recipe):
     """The rest of the library's config, and the one dangerous switch."""
 
+    config: ClassVar[str] = SFT  # the config class that takes the settings, as module.Class
+
     trust_remote_code: bool = field(False, "Run the model's own code", "Some Hub models need Python code from their "
                                     "repository. That code can do anything on this machine: turn on only for an "
                                     "author you trust.", group="advanced", library=SFT)
-    extra: dict[str, Any] = field({}, "More settings", "Any other field of TRL's SFTConfig, by its name; checked "
+    extra: dict[str, Any] = field({}, "More settings", "Any other field of TRL's config, by its name; checked "
                                   "before the start.", group="advanced", widget="table")
 
     @field_validator("extra")
@@ -184,7 +191,7 @@ class ExtraFields(Recipe):
         return value
 
 
-class SFTRecipe(ExtraFields, WatchFields, LearnFields, ChatFields, DataFields, ModelFields):
+class SFTRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, DataFields, ModelFields):
     """Everything supervised fine-tuning shares."""
 
     kind: ClassVar[str] = "sft"

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 from studio.method import Estimate, Method
 from studio.recipe import field
-from studio.trainers.common import SFT, ChatFields, DataFields, ExtraFields, LearnFields, ModelFields, WatchFields
+from studio.trainers.common import (SFT, ChatFields, DataFields, ExtraFields, LearnFields, ModelFields, PackFields,
+                                   WatchFields)
 
 
-class ContinuedRecipe(ExtraFields, WatchFields, LearnFields, ChatFields, DataFields, ModelFields):
+class ContinuedRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, DataFields, ModelFields):
     """Fields of a continued pretraining run."""
 
     kind: ClassVar[str] = "pretrain"

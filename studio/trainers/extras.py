@@ -1,12 +1,17 @@
-"""The checked table for every other field of TRL's SFTConfig, from a list written once: no library is imported.
+"""The checked table for every other field of TRL's config classes, from a list written once: no library is imported.
 
 ``python -m studio.trainers.extras`` writes ``trl_fields.json`` again from the installed TRL.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import enum
 import json
+import os
+import re
+import typing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,33 +27,47 @@ RESERVED = {"output_dir", "run_name", "push_to_hub", "hub_model_id", "hub_token"
             "logging_nan_inf_filter", "enable_jit_checkpoint", "trackio_space_id", "trackio_bucket_id",
             "trackio_static_space_id", "ignore_data_skip", "restore_callback_states_from_checkpoint",
             "remove_unused_columns", "shuffle_dataset", "project", "log_level", "log_level_replica",
-            "truncation_mode",}
+            "truncation_mode", "model_init_kwargs", "ref_model_init_kwargs", "teacher_model_init_kwargs",}
+
+# Every config class whose fields a recipe may set; ``trl.X`` or ``trl.experimental.name.X``.
+CONFIGS = ("trl.SFTConfig", "trl.DPOConfig", "trl.KTOConfig", "trl.RewardConfig", "trl.GRPOConfig", "trl.RLOOConfig",
+           "trl.experimental.orpo.ORPOConfig", "trl.experimental.cpo.CPOConfig",
+           "trl.experimental.online_dpo.OnlineDPOConfig", "trl.experimental.gkd.GKDConfig",
+           "trl.experimental.gold.GOLDConfig")
+SHARED = "transformers.TrainingArguments"
+
+
+@lru_cache(maxsize=32)
+def table(config: str = "trl.SFTConfig") -> dict[str, dict[str, Any]]:
+    """Name -> ``{"type", "help", "choices"?}`` of every field of a config class."""
+    known = _tables()
+    return known[SHARED] | known[config]
 
 
 @lru_cache(maxsize=1)
-def table() -> dict[str, dict[str, Any]]:
-    """Name -> ``{"type", "help", "choices"?}`` of every SFTConfig field."""
+def _tables() -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads(TABLE.read_text("utf-8"))
 
 
 def problem(extra: dict[str, Any], recipe: type) -> str:
-    """What is wrong with a table of extra settings, or an empty string."""
+    """What is wrong with a table of extra settings, or an empty string. ``recipe.config`` names the config class."""
+    fields, name_of = table(recipe.config), recipe.config.rpartition(".")[2]
     for name, value in extra.items():
         if name in recipe.model_fields:
             return f"'{name}' has its own field above; set it there"
         if name in RESERVED:
             return f"'{name}' is set by the studio"
-        if name not in table():
-            near = difflib.get_close_matches(name, table(), n=1)
-            return f"SFTConfig has no field '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
-        if why := _mismatch(value, table()[name]["type"]) or unknown(name, value):
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            return f"{name_of} has no field '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
+        if why := _mismatch(value, fields[name]["type"]) or unknown(name, value, recipe.config):
             return f"'{name}' {why}; it is {value!r}"
     return ""
 
 
-def unknown(name: str, value: Any) -> str:
+def unknown(name: str, value: Any, config: str = "trl.SFTConfig") -> str:
     """Why the library does not know this value of a field that has a list of them, or an empty string."""
-    known = table()[name].get("choices", [])
+    known = table(config)[name].get("choices", [])
     if not known or value in known:
         return ""
     near = difflib.get_close_matches(str(value), known, n=1)
@@ -70,17 +89,23 @@ def _mismatch(value: Any, kind: str) -> str:
     return "must be " + " or ".join(sorted(w for w in words if w != "None"))
 
 
-def read_library() -> dict[str, dict[str, Any]]:
-    """The table as the installed TRL has it. Imports TRL."""
-    import dataclasses
-    import enum
-    import re
-    import typing
+def read_library() -> dict[str, dict[str, dict[str, Any]]]:
+    """The tables as the installed libraries have them: what all share, then each config's own. Imports TRL."""
+    import importlib
 
-    from trl import SFTConfig
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    made: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in (SHARED, *CONFIGS):
+        module, _, cls = name.rpartition(".")
+        found = _fields(getattr(importlib.import_module(module), cls))
+        shared = made.get(SHARED, {})
+        made[name] = {key: entry for key, entry in found.items() if shared.get(key) != entry}
+    return made
 
+
+def _fields(config: type) -> dict[str, dict[str, Any]]:
     made = {}
-    for item in dataclasses.fields(SFTConfig):
+    for item in dataclasses.fields(config):
         if not item.init or item.name.startswith("_"):
             continue
         kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
@@ -96,4 +121,4 @@ def read_library() -> dict[str, dict[str, Any]]:
 
 if __name__ == "__main__":
     TABLE.write_text(json.dumps(read_library(), indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    print(f"{TABLE}: {len(table())} fields")
+    print(f"{TABLE}: {', '.join(f'{len(fields)} of {name}' for name, fields in read_library().items())}")

@@ -85,18 +85,18 @@ def test_killed_and_resumed(tiny, chats, tmp_path):
 
 def test_full_disk_in_a_checkpoint(tiny, chats, tmp_path, monkeypatch):
     """A checkpoint that cannot be written fails the run with a hint, and the earlier ones stay whole and resumable."""
-    from studio.trainers import loop
+    from studio.trainers import kept
 
     saves = []
 
-    def full(folder, real=loop.mark_complete):
+    def full(folder, real=kept.mark_complete):
         saves.append(folder)
         if len(saves) == 3:
             raise OSError(28, "No space left on device")
         real(folder)
 
     values = _values(tiny, chats, save_total_limit=10)
-    monkeypatch.setattr(loop, "mark_complete", full)
+    monkeypatch.setattr(kept, "mark_complete", full)
     with pytest.raises(StudioError, match="disk is full") as caught:
         run(values, tmp_path / "run")
     assert "resume" in caught.value.hint
