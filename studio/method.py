@@ -66,6 +66,12 @@ class Method(ABC):
         return Estimate()
 
     @classmethod
+    def measured(cls, recipe: Any) -> Any:
+        """The recipe that is run for a measurement before the start: by default the same without trackers and prompts."""
+        off = {"report_to": "none", "sample_prompts": []}
+        return recipe.model_copy(update={name: value for name, value in off.items() if name in type(recipe).model_fields})
+
+    @classmethod
     def script(cls, recipe: Any) -> str:
         """A short plain Python script that does the same without the studio, or an empty string."""
         return ""

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Context:
         done = checkpoints(self.checkpoints) if resume else []
         self.resume_from: Path | None = done[-1] if done else None
         self.artifacts: list[dict[str, Any]] = []
+        self.trial: Callable[[Any], None] | None = None  # takes the trainer instead of the training itself
+        self.stop_reason = ""  # why the run stopped itself
         self._writer = Writer(self.run_dir / "events.jsonl")
         self._stop = threading.Event()
         self._stop_file = self.run_dir / "stop"
@@ -147,8 +150,10 @@ class Context:
                 self._stop.set()
         return self._stop.is_set()
 
-    def request_stop(self) -> None:
-        """Ask this run to stop (the worker's SIGTERM handler)."""
+    def request_stop(self, reason: str = "") -> None:
+        """Ask this run to stop (the worker's SIGTERM handler). ``reason``: why, where it was not the person."""
+        if reason and not self._stop.is_set():
+            self.stop_reason = reason
         self._stop.set()
 
     def close(self) -> None:

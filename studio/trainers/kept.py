@@ -222,6 +222,8 @@ def go(trainer: Any, ctx: Any, prompts: list[str], chat: bool = True) -> Any:
     Raises:
         StudioError: a full disk, or a loss that ran away.
     """
+    if ctx.trial is not None:
+        ctx.trial(trainer)  # only measured: it does not come back
     trainer.add_callback(Watch(trainer, ctx, prompts, chat))
     try:
         trainer.train(resume_from_checkpoint=str(ctx.resume_from) if ctx.resume_from else None)
