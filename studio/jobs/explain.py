@@ -28,6 +28,11 @@ def disk_full(err: BaseException) -> bool:
     return any(isinstance(e, OSError) and e.errno in _FULL or _says_full(e) for e in _chain(err))
 
 
+def out_of_memory(err: BaseException) -> bool:
+    """True if this exception, or one that caused it, says that memory ran out, the machine's or a GPU's."""
+    return any(_says_memory(e) for e in _chain(err))
+
+
 def explain(err: BaseException) -> Explanation:
     """Reason, hint and field for any exception. An unknown one is named, and the hint points at the log."""
     if isinstance(err, StudioError):
@@ -81,14 +86,26 @@ def _says_full(err: BaseException) -> bool:
     return "No space left on device" in text or "os error 28" in text or "File too large" in text
 
 
+def _says_memory(err: BaseException) -> bool:
+    low = str(err).lower()
+    return isinstance(err, MemoryError) or _says_gpu_memory(err) or any(
+        words in low for words in ("can't allocate memory", "cannot allocate memory", "defaultcpuallocator"))
+
+
+def _says_gpu_memory(err: BaseException) -> bool:
+    low = str(err).lower()
+    return (type(err).__name__ == "OutOfMemoryError" or "cuda out of memory" in low
+            or "cublas_status_alloc_failed" in low)
+
+
 def _known(err: BaseException) -> Explanation | None:
     name, text = type(err).__name__, str(err)
     low = text.lower()
-    if name == "OutOfMemoryError" or "cuda out of memory" in low or "cublas_status_alloc_failed" in low:
+    if _says_gpu_memory(err):
         return Explanation("The GPU ran out of memory.",
                            "Lower the batch size and raise gradient accumulation by as much, shorten the maximum "
                            "length, or use LoRA.", "per_device_train_batch_size")
-    if isinstance(err, MemoryError) or "can't allocate memory" in low or "defaultcpuallocator" in low:
+    if _says_memory(err):
         return Explanation("The machine ran out of memory.",
                            "Lower the batch size, shorten the maximum length, or use a smaller model.",
                            "per_device_train_batch_size")
