@@ -22,8 +22,8 @@ from studio.errors import StudioError
 from studio.recipe import SCHEMA_VERSION, FieldSpec, fields, read_yaml
 from studio.registry import family
 
-GROUPS = ("basic", "adapter", "model", "training", "watch", "advanced")
-OPEN_GROUPS = ("basic", "adapter", "model", "training")
+GROUPS = ("basic", "method", "adapter", "model", "training", "watch", "advanced")
+OPEN_GROUPS = ("basic", "method", "adapter", "model", "training")
 MULTI = ("lines", "table")
 FEW = 4  # methods that are shown side by side; more are a list
 

@@ -33,7 +33,7 @@ def field(default: Any, title: str, help: str, *, group: str = "basic", widget: 
         default: Default value; a list or dict is copied per recipe.
         title: Label in plain words.
         help: What it does and which way to turn it, one or two sentences.
-        group: Section of the form: ``basic`` | ``training`` | ``watch`` | ``adapter`` | ``advanced``.
+        group: Section of the form: ``basic`` | ``method`` | ``adapter`` | ``training`` | ``watch`` | ``advanced``.
         widget: Control when the type alone does not say it: ``model`` | ``dataset`` | ``text`` | ``log`` (a number on
             a log scale) | ``lines`` (list of strings, one a line) | ``table`` (dict of scalars) | ``hidden``.
         choices: value -> label, for strings that are picked from a list but may also be typed.

@@ -85,6 +85,9 @@ def _families() -> dict[str, Registry]:
     sft.add("p_tuning", "studio.trainers.sft_p_tuning:PTuning")
     sft.add("prompt_tuning", "studio.trainers.sft_prompt_tuning:PromptTuning")
 
+    align = Registry("align", "Align", "an aligned model or adapter")
+    align.add("dpo", "studio.aligners.dpo:Dpo")
+
     data = Registry("data", "Dataset", "a dataset")
     data.add("pipeline", "studio.datasets.pipeline:Pipeline")
     data.add("import", "studio.datasets.steps.bring_in:BringIn")
@@ -126,7 +129,7 @@ def _families() -> dict[str, Registry]:
 
     setup = Registry("setup", "Install", "an optional part of the studio")
     setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
-    return {family.name: family for family in (pretrain, sft, data, merge, publish, setup)}
+    return {family.name: family for family in (pretrain, sft, align, data, merge, publish, setup)}
 
 
 FAMILIES: dict[str, Registry] = _families()

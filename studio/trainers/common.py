@@ -26,7 +26,7 @@ class ModelFields(Recipe):
 
 
 class DataFields(Recipe):
-    """Which data, and how it is cut."""
+    """Which data."""
 
     dataset: str = field("", "Dataset", "The examples to learn from: a shipped set, a file (JSONL, JSON, CSV, "
                          "Parquet, text) or hub:owner/name.", widget="dataset", max_length=1000)
@@ -37,10 +37,6 @@ class DataFields(Recipe):
                               "leaves more to learn from; 0 = none.", ge=0.0, le=0.5)
     eval_dataset: str = field("", "Validation dataset", "A separate dataset to validate on, instead of a share of the "
                               "first.", widget="dataset", max_length=1000)
-    max_length: int = field(512, "Longest sample", "Samples are cut after this many tokens. Longer costs memory and "
-                            "time; set it so that few samples are cut.", library=SFT, unit="tokens", ge=8,
-                            le=131072)
-
     @model_validator(mode="after")
     def _validation_is_elsewhere(self) -> DataFields:
         if self.eval_dataset and self.eval_dataset == self.dataset:
@@ -52,6 +48,14 @@ class DataFields(Recipe):
     @classmethod
     def _drop_empty_columns(cls, value: dict[str, str]) -> dict[str, str]:
         return {role: column for role, column in value.items() if str(column).strip()}
+
+
+class LengthFields(Recipe):
+    """Where samples are cut."""
+
+    max_length: int = field(512, "Longest sample", "Samples are cut after this many tokens. Longer costs memory and "
+                            "time; set it so that few samples are cut.", library=SFT, unit="tokens", ge=8,
+                            le=131072)
 
 
 class ChatFields(Recipe):
@@ -191,7 +195,8 @@ class ExtraFields(Recipe):
         return value
 
 
-class SFTRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, DataFields, ModelFields):
+class SFTRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, LengthFields, DataFields,
+                ModelFields):
     """Everything supervised fine-tuning shares."""
 
     kind: ClassVar[str] = "sft"

@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 from studio.method import Estimate, Method
 from studio.recipe import field
-from studio.trainers.common import (SFT, ChatFields, DataFields, ExtraFields, LearnFields, ModelFields, PackFields,
-                                   WatchFields)
+from studio.trainers.common import (SFT, ChatFields, DataFields, ExtraFields, LearnFields, LengthFields, ModelFields,
+                                   PackFields, WatchFields)
 
 
-class ContinuedRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, DataFields, ModelFields):
+class ContinuedRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, LengthFields, DataFields,
+                      ModelFields):
     """Fields of a continued pretraining run."""
 
     kind: ClassVar[str] = "pretrain"

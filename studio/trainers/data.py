@@ -51,6 +51,30 @@ class Prepared:
         return sum(len(s.input_ids) for s in self.samples)
 
 
+def set_template(tokenizer: Any, mode: str) -> list[tuple[str, str, str]]:
+    """Gives a tokenizer the chat template that a recipe asks for; returns warnings (code, message, hint).
+
+    Args:
+        mode: ``auto`` | ``keep`` | ``chatml``.
+
+    Raises:
+        StudioError: it has none and is to keep it, or has no end token for ChatML.
+    """
+    if mode == "keep" and not tokenizer.chat_template:
+        raise StudioError("This model has no chat template, and the data are chats.",
+                          "Set 'Chat template' to automatic: ChatML is then added.", "model")
+    if mode == "keep" or (mode == "auto" and tokenizer.chat_template):
+        return []
+    text = chatml.for_tokenizer(tokenizer)
+    if text is None:
+        raise StudioError("This model has no chat template and no end token, so it could never learn to stop.",
+                          "Choose a model with an end token, or train on plain text.", "model")
+    tokenizer.chat_template = text
+    return [] if mode == "chatml" else [
+        ("chat-template-added", "The model has no chat template: ChatML was added to it.",
+         "The result carries the template, so chatting with it works as trained.")]
+
+
 class Encoder:
     """Turns normalised rows into samples.
 
@@ -71,7 +95,7 @@ class Encoder:
         if mode == "none":
             tokenizer.chat_template = None
         elif chat:
-            self._set_template(mode)
+            self.warnings += set_template(tokenizer, mode)
         self.training_template: str | None = None
         self.marked = False
         if chat and tokenizer.chat_template and self.answers_only:
@@ -79,21 +103,6 @@ class Encoder:
         self._ends = {tokenizer.eos_token_id} | {
             i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i != tokenizer.pad_token_id}
         self._ends.discard(None)
-
-    def _set_template(self, mode: str) -> None:
-        tokenizer = self.tokenizer
-        if mode == "keep" and not tokenizer.chat_template:
-            raise StudioError("This model has no chat template, and the data are chats.",
-                              "Set 'Chat template' to automatic: ChatML is then added.", "model")
-        if mode == "chatml" or (mode == "auto" and not tokenizer.chat_template):
-            text = chatml.for_tokenizer(tokenizer)
-            if text is None:
-                raise StudioError("This model has no chat template and no end token, so it could never learn to stop.",
-                                  "Choose a model with an end token, or train on plain text.", "model")
-            if mode == "auto":
-                self.warnings.append(("chat-template-added", "The model has no chat template: ChatML was added to it.",
-                                      "The result carries the template, so chatting with it works as trained."))
-            tokenizer.chat_template = text
 
     def _find_marks(self) -> None:
         if chatml.has_marks(self.tokenizer.chat_template):

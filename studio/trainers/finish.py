@@ -69,7 +69,8 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> 
         model = model.to(getattr(torch, dtype))
     if hasattr(model, "config"):
         model.config.use_cache = True
-    model.save_pretrained(str(part))
+    # an adapter that was aligned has a frozen copy of itself beside it, which is nobody's result
+    model.save_pretrained(str(part), **({"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}))
     tokenizer.save_pretrained(str(part))
     (part / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -86,15 +86,16 @@ def base_of(model: refs.ModelRef) -> str:
 
 
 def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False, merge: bool = False,
-          quantization: dict[str, Any] | None = None) -> Any:
+          quantization: dict[str, Any] | None = None, head: str = "causal") -> Any:
     """A causal language model, an adapter on its base where ``ref`` is one.
 
     Args:
         dtype: Torch dtype of the weights.
         quantization: Arguments of ``BitsAndBytesConfig``, to hold the weights in fewer bits.
         merge: Fold an adapter into its base, for training all weights; else it stays trainable.
+        head: ``causal``, or ``reward``: one number in place of the words.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     source = refs.fetched(refs.resolve_model(base_of(ref))) if ref.is_adapter else ref
     more: dict[str, Any] = {"device_map": "auto"} if gpu else {}
@@ -104,7 +105,10 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
 
         compute = {"bnb_4bit_compute_dtype": getattr(torch, dtype)} if "load_in_4bit" in quantization else {}
         more["quantization_config"] = BitsAndBytesConfig(**quantization, **compute)
-    made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **more)
+    if head == "reward":
+        made = _loaded(AutoModelForSequenceClassification, source, trust, dtype=dtype, num_labels=1, **more)
+    else:
+        made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **more)
     made.config.use_cache = False
     if ref.is_adapter:
         from peft import PeftModel

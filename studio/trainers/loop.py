@@ -5,15 +5,14 @@ Imports torch, so only ``run`` methods import this module.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
-from studio.errors import StudioError
 from studio.library import bases
+from studio.trainers import settings
 from studio.trainers.kept import Kept, clean, digest_of, go, same_data
 
 # Above this the logits of a batch are not built: TRL's tiled loss is slower on small models but needs far less memory.
@@ -77,10 +76,6 @@ class StudioTrainer(Kept, SFTTrainer):
         return self.memory["num_tokens"]
 
 
-def has_gpu(recipe: Any = None) -> bool:
-    return torch.cuda.is_available() and not os.environ.get("STUDIO_CPU")
-
-
 def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
     """The library's own config for a recipe.
 
@@ -88,34 +83,9 @@ def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
         steps: Optimiser steps of the whole run, for the intervals that are left to the studio.
         held: There are validation samples.
     """
-    from studio.trainers.plan import intervals, uses_bf16
-
-    gpu = has_gpu()
-    eval_steps, save_steps = intervals(recipe, steps, held)
-    config: dict[str, Any] = dict(output_dir=str(ctx.checkpoints), num_train_epochs=recipe.num_train_epochs,
-                                  max_steps=recipe.max_steps, learning_rate=recipe.learning_rate,
-                                  lr_scheduler_type=recipe.lr_scheduler_type, warmup_steps=recipe.warmup_steps,
-                                  weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_grad_norm,
-                                  optim=recipe.optim, seed=recipe.seed,
-                                  per_device_train_batch_size=recipe.per_device_train_batch_size,
-                                  per_device_eval_batch_size=recipe.per_device_train_batch_size,
-                                  gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-                                  max_length=recipe.max_length, packing=recipe.packing,
-                                  neftune_noise_alpha=recipe.neftune_noise_alpha or None,
-                                  bf16=uses_bf16(recipe, torch.cuda.is_bf16_supported() if gpu else None),
-                                  use_cpu=not gpu, gradient_checkpointing=recipe.gradient_checkpointing,
-                                  logging_steps=recipe.logging_steps, logging_first_step=True, eval_strategy="steps"
-                                  if held else "no", eval_steps=eval_steps if held else None, save_strategy="steps",
-                                  save_steps=save_steps, report_to=recipe.report_to,
-                                  trust_remote_code=recipe.trust_remote_code, disable_tqdm=True,
-                                  logging_nan_inf_filter=False, dataset_kwargs={"skip_prepare_dataset": True},
-                                  completion_only_loss=False, dataloader_pin_memory=gpu,)
-    try:
-        return SFTConfig(**(config | getattr(recipe, "beyond", dict)() | recipe.extra))
-    except (ValueError, TypeError, ImportError) as err:
-        field = next((f for f in ("optim", "lr_scheduler_type", "report_to", "bf16") if f in str(err)), "extra")
-        raise StudioError(f"The library refuses these settings: {str(err).splitlines()[0]}", "Change the field.",
-                          field) from err
+    own = {"max_length": recipe.max_length, "packing": recipe.packing, "completion_only_loss": False,
+           "dataset_kwargs": {"skip_prepare_dataset": True}}
+    return settings.make(SFTConfig, settings.shared(recipe, ctx, steps, held) | own, recipe)
 
 
 def dataset(samples: list, recipe: Any) -> Any:

@@ -85,13 +85,13 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
     length = min(recipe.max_length, characters / CHARACTERS) if characters else recipe.max_length
     if rows:
         packed = max(1, math.ceil(rows * (characters / CHARACTERS
-                                          or length) / recipe.max_length)) if recipe.packing else rows
+                                          or length) / recipe.max_length)) if getattr(recipe, "packing", False) else rows
         made.steps = total_steps(recipe, packed)
     elif recipe.max_steps > 0:
         made.steps = recipe.max_steps
     if not parameters:
         return made
-    if recipe.packing:
+    if getattr(recipe, "packing", False):
         length = recipe.max_length
     batch = recipe.per_device_train_batch_size
     tokens = batch * recipe.gradient_accumulation_steps * length

@@ -11,13 +11,13 @@ from studio.errors import StudioError
 from studio.library import refs
 from studio.method import Estimate, Method
 from studio.recipe import field
-from studio.trainers.common import SFT, DataFields, ExtraFields, LearnFields, PackFields, WatchFields
+from studio.trainers.common import SFT, DataFields, ExtraFields, LearnFields, LengthFields, PackFields, WatchFields
 
 LLAMA = "transformers.LlamaConfig"
 ARGS = "transformers.TrainingArguments"
 
 
-class ScratchRecipe(ExtraFields, WatchFields, PackFields, LearnFields, DataFields):
+class ScratchRecipe(ExtraFields, WatchFields, PackFields, LearnFields, LengthFields, DataFields):
     """Fields of a model made from nothing."""
 
     kind: ClassVar[str] = "pretrain"

@@ -42,11 +42,11 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
         quantization: Arguments of ``BitsAndBytesConfig`` for a base that is held in fewer bits.
         table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
     """
-    from studio.trainers import data, finish, load, loop, plan
+    from studio.trainers import data, finish, load, loop, plan, settings
 
     began = time.time()
     load.quiet()
-    gpu = loop.has_gpu()
+    gpu = settings.has_gpu()
     ref = load.fetch(refs.resolve_model(recipe.model), ctx)
     if ref is None:
         return {}

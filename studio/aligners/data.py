@@ -1,0 +1,208 @@
+"""Rows of a dataset -> the rows that a method of alignment reads; converted where that loses nothing, and told.
+
+Shapes: ``pairs`` ``{prompt, chosen, rejected}`` · ``unpaired`` ``{prompt, completion, label}`` · ``prompts`` ``{prompt,
+answer?, and every tag of the row}`` · ``chats`` ``{messages}``. Prompts and answers are lists of messages where
+the model has a chat template, else texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from studio.datasets import answers
+from studio.datasets.convert import for_sft
+from studio.datasets.thinking import for_template
+from studio.errors import StudioError
+
+Row = dict[str, Any]
+LOOKED_AT = 500  # rows that a check reads
+
+
+@dataclass
+class Found:
+    """Rows for a trainer."""
+
+    train: list[Row]
+    held: list[Row]
+    notes: list[str] = field(default_factory=list)  # what was converted or left out, as sentences
+    source: Any = None  # the studio.datasets.formats.Rows they come from
+
+    def digest(self) -> str:
+        """Of all training rows in their order."""
+        made = hashlib.blake2b(digest_size=16)
+        for row in self.train:
+            made.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode())
+        return made.hexdigest()
+
+
+def check(recipe: Any, shape: str) -> None:
+    """Refuse data that the method cannot read, as far as a quick look tells, and a tracker that is not there.
+
+    Raises:
+        StudioError: in the field ``dataset``, ``columns``, ``eval_dataset`` or ``report_to``.
+    """
+    from studio import extras
+    from studio.datasets import formats
+
+    for name in ("dataset", "eval_dataset"):
+        if not (ref := getattr(recipe, name)) and name == "eval_dataset":
+            continue
+        try:
+            formats.check(ref, recipe.columns, purpose="as_is")
+            first = list(islice(_opened(ref, recipe.columns), LOOKED_AT))
+            if first:
+                converted(first, shape, refs_label(ref))
+        except StudioError as err:
+            raise StudioError(err.message, err.hint, name if name == "eval_dataset" else err.field) from err
+    if recipe.report_to != "none":
+        extras.require(recipe.report_to, "report_to")
+
+
+def refs_label(ref: str) -> str:
+    from studio.library import refs
+
+    return refs.resolve_dataset(ref).label
+
+
+def _opened(ref: str, columns: dict[str, str]) -> Any:
+    from studio.datasets import formats
+    from studio.library import refs
+
+    if refs.resolve_dataset(ref).path is None:
+        return []  # what the Hub holds is only known when it is fetched
+    return formats.load_rows(ref, columns, purpose="as_is")
+
+
+def read(recipe: Any, shape: str) -> Found:
+    """All rows of a recipe in a shape, a part of them kept for validation.
+
+    A row and what is made of it stay on one side: both halves of a pair are learned from, or both are validated on.
+
+    Raises:
+        StudioError: unreadable data, or no rows of that shape.
+    """
+    from studio.datasets import formats
+
+    rows = formats.load_rows(recipe.dataset, recipe.columns, purpose="as_is")
+    everything = list(rows)
+    own = recipe.eval_dataset or formats.own_validation(recipe.dataset)
+    if own:
+        columns = recipe.columns if recipe.eval_dataset else {}
+        train, held = everything, list(formats.load_rows(own, columns, purpose="as_is"))
+    else:
+        train, held = formats.split(everything, recipe.eval_share, recipe.seed)
+    made, notes = converted(train, shape, refs_label(recipe.dataset))
+    kept = converted(held, shape, refs_label(own or recipe.dataset))[0] if held else []
+    return Found(made, kept, notes, rows)
+
+
+def converted(rows: list[Row], shape: str, label: str) -> tuple[list[Row], list[str]]:
+    """Canonical rows in a shape, and sentences that say what was done to them.
+
+    Raises:
+        StudioError: none of them can be had in that shape (``dataset``).
+    """
+    made, notes = _SHAPES[shape](rows)
+    if not made:
+        message, hint = _LACK[shape]
+        raise StudioError(f"{label} {message}", hint, "dataset")
+    if len(made) < len(rows) and shape != "unpaired":
+        notes.append(f"{len(rows) - len(made)} of {len(rows)} rows are left out: {_LEFT[shape]}.")
+    return made, notes
+
+
+_LACK = {"pairs": ("has no pairs of a better and a worse answer.", "Make pairs of it in the Dataset tab (Pairs), choose "
+                   "another dataset, or use a method that learns from single answers."),
+         "unpaired": ("has neither marked answers nor pairs.", "Choose answers that were marked good or bad, or pairs of a "
+                      "better and a worse answer."),
+         "prompts": ("has no questions, only texts.", "Choose chats, questions with answers, or pairs."),
+         "chats": ("has no answers to imitate.", "Choose chats or questions with answers.")}
+_LEFT = {"pairs": "they have no better and worse answer", "prompts": "they ask nothing", "chats": "they answer nothing"}
+
+
+def _pairs(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    if not any("label" in row for row in rows):
+        return [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in rows if "chosen" in row], []
+    good: dict[str, list[Row]] = {}
+    bad: dict[str, list[Row]] = {}
+    made = []
+    for row in rows:
+        if "chosen" in row:
+            made.append({key: row[key] for key in ("prompt", "chosen", "rejected")})
+        elif "label" in row and (asked := answers.asked(row)):
+            (good if row["label"] else bad).setdefault(answers.key(asked), []).append(row)
+    for key, better in good.items():
+        for one, two in zip(better, bad.get(key, ()), strict=False):
+            prompt = _with_contexts(one)["prompt"]
+            made.append({"prompt": prompt, "chosen": one["completion"], "rejected": two["completion"]})
+    return made, [f"{len(made)} pairs were made of a good and a bad answer to the same question."] if made else []
+
+
+def _with_contexts(row: Row) -> Row:
+    return for_sft({**row, "label": True})
+
+
+def _unpaired(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    made, pairs = [], 0
+    for row in rows:
+        if "label" in row:
+            made.append({"prompt": _with_contexts(row)["prompt"], "completion": row["completion"], "label": row["label"]})
+        elif "chosen" in row:
+            pairs += 1
+            made += [{"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+                     for side in ("chosen", "rejected")]
+    told = [f"{pairs} pairs were taken apart: the better answer counts as good, the worse one as bad."] if pairs else []
+    return made, told
+
+
+def _prompts(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    made = []
+    for row in rows:
+        if asked := answers.asked(row):
+            prompt = row["prompt"] if isinstance(row.get("prompt"), str) and not row.get("contexts") else asked
+            good = row.get("label", True)
+            made.append({**(row.get("tags") or {}), "prompt": prompt, "answer": answers.answer(row) if good else ""})
+    names = {name for row in made for name in row}
+    made = [{name: row.get(name) for name in sorted(names)} for row in made]
+    return made, ["Only the questions are given to the model; the answers of the data are kept for the rewards."]
+
+
+def _chats(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    made = []
+    for row in rows:
+        asked, said = answers.asked(row), answers.answer(row)
+        if asked and said and row.get("label", True):
+            turns = row["messages"] if "messages" in row else [*asked, {"role": "assistant", "content": said}]
+            made.append({"messages": turns})
+    return made, []
+
+
+_SHAPES = {"pairs": _pairs, "unpaired": _unpaired, "prompts": _prompts, "chats": _chats}
+
+
+def as_chat(rows: Iterable[Row], template: str | None) -> Iterator[Row]:
+    """Rows as a model with this chat template reads them: texts become messages. Without a template as they are.
+
+    Raises:
+        StudioError: the rows are chats, and there is no template.
+    """
+    for row in rows:
+        yield {key: _turns(value, key, template) if key in _ROLES else value for key, value in row.items()}
+
+
+_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant", "completion": "assistant", "messages": ""}
+
+
+def _turns(value: Any, key: str, template: str | None) -> Any:
+    if template is None:
+        if isinstance(value, list):
+            raise StudioError("The data are chats, and the chat template is set to none.",
+                              "Set 'Chat template' to automatic.", "chat_template")
+        return value
+    turns = [{"role": _ROLES[key], "content": value}] if isinstance(value, str) else value
+    return for_template(turns, template)

@@ -1,0 +1,92 @@
+"""The run that all methods of alignment share. Imports the training stack inside functions."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from studio.aligners import data
+from studio.aligners.base import imported
+from studio.errors import StudioError
+from studio.library import bases, refs
+
+
+def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
+    """Trains, keeps the best, writes the result and its card; returns the summary.
+
+    Args:
+        method: An :class:`studio.aligners.base.AlignMethod`.
+    """
+    from studio.trainers import finish, kept, load, plan
+    from studio.trainers.data import set_template, tell
+
+    began = time.time()
+    load.quiet()
+    ref = load.fetch(refs.resolve_model(recipe.model), ctx)
+    if ref is None:
+        return {}
+    tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
+    found = data.read(recipe, method.shape)
+    tell(found.source, ctx.warning, ctx.log)
+    if recipe.chat_template == "none":
+        tokenizer.chat_template = None
+    else:
+        for warning in set_template(tokenizer, recipe.chat_template):
+            ctx.warning(*warning)
+    for note in found.notes:
+        ctx.log(note)
+    train, held = (list(data.as_chat(rows, tokenizer.chat_template)) for rows in (found.train, found.held))
+    steps = plan.total_steps(recipe, len(train))
+    ctx.log(f"{len(train)} samples to learn from; {len(held)} to validate on; {steps} steps.")
+    kept.clean(ctx.checkpoints)
+    kept.same_data(found.digest(), len(train), ctx)
+    trainer = build(method, recipe, ctx, ref, tokenizer, train, held, steps)
+    kept.go(trainer, ctx, recipe.sample_prompts if method.head == "causal" else [], tokenizer.chat_template is not None)
+    counted = SimpleNamespace(samples=train), SimpleNamespace(samples=held)
+    return finish.finish(trainer, tokenizer, recipe, ctx, ref, *counted, steps, began)
+
+
+def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any, train: list, held: list,
+          steps: int) -> Any:
+    """The trainer, ready to train.
+
+    Raises:
+        StudioError: settings or data that the library refuses.
+    """
+    import torch
+    from datasets import Dataset
+
+    from studio.trainers import kept, load, plan, settings
+
+    torch.set_num_threads(max(1, ctx.threads))
+    gpu, lora = settings.has_gpu(), method.lora(recipe)
+    config = None
+    if lora and ref.is_adapter:
+        ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and "
+                    "layers.")
+    elif lora:
+        from peft import LoraConfig
+
+        config = LoraConfig(**lora)
+    if lora:
+        bases.keep(ctx.run_dir, recipe.model, ctx.resume_from is not None)
+        if told := bases.replaced_by_ref(recipe.model):
+            ctx.warning("base-replaced", *told)
+    dtype = plan.load_dtype(recipe, gpu, lora is not None)
+    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=lora is None,
+                       quantization=method.quantization(recipe), head=method.head)
+    values = settings.shared(recipe, ctx, steps, bool(held)) | method.settings(recipe)
+    args = settings.make(imported(recipe.config), values, recipe)
+    trainer = method.wrap(kept.kept(imported(method.trainer)))
+    try:
+        return trainer(model=model, args=args, train_dataset=Dataset.from_list(train),
+                       eval_dataset=Dataset.from_list(held) if held else None, processing_class=tokenizer,
+                       peft_config=config, ctx=ctx, keep=recipe.save_total_limit,
+                       best=recipe.load_best_model_at_end and bool(held), patience=recipe.early_stopping_patience,
+                       **method.parts(recipe, ctx, tokenizer))
+    except ValueError as err:
+        if "target modules" in str(err).lower():
+            raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.",
+                              "target_modules") from err
+        raise
