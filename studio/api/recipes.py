@@ -78,6 +78,8 @@ def own(recipe: Recipe, owner: str | None) -> None:
             for ref in value if isinstance(value, list) else [value]:
                 if ref:
                     check_owner(ref, owner, spec.name)
+    for inner in getattr(method, "inner", lambda recipe: [])(recipe):  # recipes inside a recipe: the trials of a sweep
+        own(inner, owner)
     if (recipe.kind, recipe.method) == ("data", "pipeline"):
         from studio.datasets.pipeline import step_recipe
 

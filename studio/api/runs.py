@@ -32,16 +32,22 @@ def submit(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
     return _public(made)
 
 
-def runs(kind: str | None = None, owner: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
-    """Runs, the newest first. ``kind`` narrows to a family."""
+def runs(kind: str | None = None, owner: str | None = None, limit: int = 200,
+         parent: str | None = None) -> list[dict[str, Any]]:
+    """Runs, the newest first, as :func:`run` gives them.
+
+    Args:
+        kind: Only of this family.
+        parent: Only the runs that this one started (a sweep's trials); ``""``: only those that a person started.
+    """
     from studio.jobs import store
 
-    return [_public(row) for row in store.find(kind=kind, owner=scope(owner), limit=limit)]
+    return [_public(row) for row in store.find(kind=kind, owner=scope(owner), limit=limit, parent=parent)]
 
 
 def run(id: str, details: bool = False) -> dict[str, Any]:
     """One run: ``{id, kind, method, name, label, state, recipe, owner, created, started, ended, attempt, exit_code, signal,
-    reason, hint, field, summary, threads, resume, position}``.
+    reason, hint, field, summary, threads, resume, position, parent, tag}``; ``parent`` is the run that started this one.
 
     Args:
         details: Add ``dir``, ``checkpoints``, ``artifacts`` and ``log`` (the end of the worker's output).
@@ -106,19 +112,22 @@ def resume(id: str) -> dict[str, Any]:
 
 
 def remove(id: str) -> None:
-    """Delete a run that is over, its folder and what the library holds of it.
+    """Delete a run that is over, its folder and what the library holds of it; with it the runs that it started.
 
     Raises:
-        StudioError: it still goes on, or an adapter elsewhere needs its model.
+        StudioError: it or one it started still goes on, or an adapter elsewhere needs its model.
     """
-    from studio.jobs import store
+    from studio.jobs import children, store
     from studio.library import artifacts
 
-    if store.get(id)["state"] in ("starting", "running", "stopping"):
-        raise StudioError("This run is still going.", "Stop it first.")
-    for row in artifacts.listed(run_id=id):
-        artifacts.delete(row["id"])
-    store.remove(id)
+    doomed = [*children.of(id), store.get(id)]  # the parent last: what is refused half-way can be deleted again
+    if any(row["state"] in ("starting", "running", "stopping") for row in doomed):
+        raise StudioError("This run is still going." if len(doomed) == 1 else "A run of this one is still going.",
+                          "Stop it first.")
+    for row in doomed:
+        for made in artifacts.listed(run_id=row["id"]):
+            artifacts.delete(made["id"])
+        store.remove(row["id"])
 
 
 def reorder(id: str, before_id: str | None = None) -> None:
@@ -163,6 +172,7 @@ def _label(row: dict[str, Any]) -> str:
     from studio.library.refs import shipped_datasets
 
     recipe = row.get("recipe") or {}
+    recipe = recipe.get("recipe") or recipe  # a sweep is called after what it varies
     model = str(recipe.get("model") or "")
     data = str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
     if data.startswith("shipped:"):

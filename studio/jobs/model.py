@@ -34,6 +34,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 LIGHT_KINDS = ("setup", "publish", "data")  # on the processor at most: they may run beside a training
+ORCHESTRATORS = ("sweep", "flow")  # start runs and wait for them; they compute nothing, so they hold no compute slot
 
 
 class IllegalTransition(ValueError):

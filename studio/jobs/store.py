@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from studio import settings
 from studio.errors import StudioError
 from studio.jobs import events
-from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, RESUMABLE, State, check
+from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, RESUMABLE, State, check
 from studio.library.database import reading, writing
 from studio.recipe import Recipe
 
@@ -31,7 +31,8 @@ runs = sa.Table(
     sa.Column("attempt", sa.Integer), sa.Column("resume", sa.Boolean), sa.Column("exit_code", sa.Integer),
     sa.Column("signal", sa.Integer), sa.Column("reason", sa.Text), sa.Column("hint", sa.Text),
     sa.Column("field", sa.Text), sa.Column("summary", sa.JSON), sa.Column("threads", sa.Integer),
-    sa.Column("pid", sa.Integer), sa.Column("pid_started", sa.Float), sa.Column("slot", sa.Integer))
+    sa.Column("pid", sa.Integer), sa.Column("pid_started", sa.Float), sa.Column("slot", sa.Integer),
+    sa.Column("parent", sa.Text), sa.Column("tag", sa.Text))
 
 _ATTEMPT_FILES = ("exit.json", "result.json", "stop", "guardian.json", "heartbeat")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -42,8 +43,12 @@ def new_id() -> str:
     return "r" + "".join(secrets.choice(_ALPHABET) for _ in range(10))
 
 
-def submit(recipe: Recipe, owner: str | None = None) -> dict[str, Any]:
+def submit(recipe: Recipe, owner: str | None = None, parent: str | None = None, tag: str = "") -> dict[str, Any]:
     """Put a checked recipe at the end of the queue; returns the run.
+
+    Args:
+        parent: The run that starts this one and waits for it; see :mod:`studio.jobs.children`.
+        tag: What it is to its parent, e.g. ``trial 3``.
 
     Raises:
         StudioError: if the workspace cannot be written.
@@ -60,7 +65,7 @@ def submit(recipe: Recipe, owner: str | None = None) -> dict[str, Any]:
         db.execute(runs.insert().values(
             id=run_id, kind=recipe.kind, method=recipe.method, name=recipe.name, state=State.QUEUED,
             position=_last_position(db) + 1, recipe=recipe.to_dict(), owner=owner, created=time.time(), attempt=1,
-            resume=False, reason="", hint="", summary={}))
+            resume=False, reason="", hint="", summary={}, parent=parent, tag=tag))
     events.append(folder / "events.jsonl", "state", state=State.QUEUED)
     return get(run_id)
 
@@ -77,8 +82,12 @@ def get(run_id: str) -> dict[str, Any]:
 
 
 def find(kind: str | None = None, owner: str | None = None, states: list[str] | None = None,
-         limit: int = 200) -> list[dict[str, Any]]:
-    """Runs, the newest first; ``owner=None`` means everybody's."""
+         limit: int = 200, parent: str | None = None) -> list[dict[str, Any]]:
+    """Runs, the newest first; ``owner=None`` means everybody's.
+
+    Args:
+        parent: Only the children of this run; ``""``: only runs that are nobody's child.
+    """
     query = sa.select(runs).order_by(runs.c.created.desc(), runs.c.id).limit(limit)
     if kind is not None:
         query = query.where(runs.c.kind == kind)
@@ -86,6 +95,8 @@ def find(kind: str | None = None, owner: str | None = None, states: list[str] | 
         query = query.where(runs.c.owner == owner)
     if states is not None:
         query = query.where(runs.c.state.in_([str(s) for s in states]))
+    if parent is not None:
+        query = query.where(runs.c.parent == parent if parent else runs.c.parent.is_(None))
     with reading() as db:
         return [dict(row) for row in db.execute(query).mappings()]
 
@@ -103,25 +114,28 @@ def active() -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute(query).mappings()]
 
 
-def claim(slots: int, light_slots: int = 2) -> dict[str, Any] | None:
+def claim(slots: int, light_slots: int = 2, orchestrators: int = 4) -> dict[str, Any] | None:
     """Take the next queued run that has a free slot and make it ``starting``; ``None`` if there is none.
 
     One immediate transaction counts what is active and marks the winner: of many callers exactly one gets a run.
+
+    Args:
+        slots: Runs that may compute at once.
+        light_slots: Light runs beside them.
+        orchestrators: Runs that only wait for others; slots of their own, else they would keep out what they wait for.
     """
     with writing() as db:
         busy = db.execute(sa.select(runs.c.kind, runs.c.slot).where(runs.c.state.in_(sorted(ACTIVE)))).all()
-        light = sum(kind in LIGHT_KINDS for kind, _ in busy)
-        taken = {slot for kind, slot in busy if kind not in LIGHT_KINDS}
-        heavy_free = len(busy) - light < slots
+        used = [_lane(kind) for kind, _ in busy]
+        room = {lane: most - used.count(lane)
+                for lane, most in (("light", light_slots), ("orchestrator", orchestrators), ("compute", slots))}
+        taken = {slot for kind, slot in busy if _lane(kind) == "compute"}
         for row in db.execute(_queued()).mappings():
-            if row["kind"] in LIGHT_KINDS:
-                if light >= light_slots:
-                    continue
-                slot = None
-            elif heavy_free:
-                slot = next(n for n in range(slots + len(taken)) if n not in taken)
-            else:
+            if room[_lane(row["kind"])] <= 0:
                 continue
+            slot = None
+            if _lane(row["kind"]) == "compute":
+                slot = next(n for n in range(slots + len(taken)) if n not in taken)
             db.execute(runs.update().where(runs.c.id == row["id"]).values(
                 state=State.STARTING, started=time.time(), ended=None, slot=slot, pid=None, pid_started=None))
             return _row(db, row["id"])
@@ -229,6 +243,10 @@ def remove(run_id: str) -> None:
 
 def is_final(state: str) -> bool:
     return state in FINAL
+
+
+def _lane(kind: str) -> str:
+    return "light" if kind in LIGHT_KINDS else "orchestrator" if kind in ORCHESTRATORS else "compute"
 
 
 def _queued() -> sa.Select:

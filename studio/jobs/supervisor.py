@@ -25,7 +25,7 @@ from studio.hardware import cores
 from studio.jobs import events, process, store, zygote
 from studio.jobs.explain import died
 from studio.jobs.files import lock, read_json
-from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, State
+from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, State
 from studio.jobs.worker import EXIT_DISK_FULL
 
 POLL = 0.5  # seconds between ticks
@@ -63,8 +63,8 @@ def threads_for(run: dict[str, Any], supervised: bool = True) -> int:
     """
     if (wanted := _env_int("ATELIER_THREADS")) is not None:
         return max(1, wanted)
-    others = any(other["id"] != run["id"] for other in store.active())
-    if run["kind"] in LIGHT_KINDS or others or _engines():
+    others = any(other["id"] != run["id"] and other["kind"] not in ORCHESTRATORS for other in store.active())
+    if run["kind"] in LIGHT_KINDS + ORCHESTRATORS or others or _engines():
         return 1
     return max(1, cores() - 1) if supervised else cores()
 
@@ -84,11 +84,12 @@ def _engines() -> bool:
     return False
 
 
-def stop(run_id: str, now: bool = False) -> dict[str, Any]:
+def stop(run_id: str, now: bool = False, reason: str = "") -> dict[str, Any]:
     """Ask a run to stop: one in the queue is taken out, an active one saves a checkpoint first. Returns the run.
 
     Args:
         now: Do not wait for the grace period.
+        reason: Why, where it was not a person who asked; told with the run when it has stopped.
 
     Raises:
         StudioError: if there is no such run. Stopping one that is over changes nothing.
@@ -100,7 +101,7 @@ def stop(run_id: str, now: bool = False) -> dict[str, Any]:
     if store.get(run_id)["state"] in FINAL:
         return store.get(run_id)
     try:
-        (folder / "stop").write_text("now" if now else "")
+        (folder / "stop").write_text("now" if now else reason)
     except OSError as err:
         _log.warning("stop file of %s: %s", run_id, err)  # the signal below says it too
     with contextlib.suppress(ValueError):  # it ended meanwhile
@@ -295,7 +296,13 @@ def _close_by_result(run: dict[str, Any], result: dict[str, Any], facts: dict[st
 
 
 def close(run: dict[str, Any], state: str, **values: Any) -> None:
-    """Give a run its final state and say so in its events; the first of several closers does both."""
+    """Give a run its final state and say so in its events; the first of several closers does both.
+
+    No child goes on without its parent: nobody would judge it or use what it makes. A resumed parent takes them up again.
+    """
+    if run["kind"] in ORCHESTRATORS:  # before the row is closed: if we die in between, the next tick does it again
+        for child in store.find(parent=run["id"], states=[State.QUEUED, *ACTIVE], limit=10_000):
+            stop(child["id"], reason="Stopped together with the run that started it.")
     if store.close(run["id"], state, **values):
         told = {key: values[key] for key in ("reason", "hint") if values.get(key)}
         events.append(settings.run_dir(run["id"]) / "events.jsonl", "state", state=state, **told)

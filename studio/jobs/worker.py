@@ -49,7 +49,7 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
             room.make(method, recipe, ctx)
         summary = {} if ctx.stop_requested else method.run(recipe, ctx) or {}
         state = State.STOPPED if ctx.stop_requested else State.SUCCEEDED
-        result = _result(ctx, state, "Stopped as asked." if state == State.STOPPED else "", summary=summary)
+        result = _result(ctx, state, _why_stopped(ctx) if state == State.STOPPED else "", summary=summary)
     except BaseException as err:
         _trace()
         if isinstance(err, SystemExit):
@@ -62,6 +62,15 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
             return EXIT_DISK_FULL
     code = 1 if result["state"] == State.FAILED else 0
     return code if _write(folder, result) else EXIT_DISK_FULL
+
+
+def _why_stopped(ctx: Context) -> str:
+    """The reason where it was not a person who asked: the run itself, or who wrote one into the stop file."""
+    try:
+        said = (ctx.run_dir / "stop").read_text("utf-8").strip()
+    except OSError:
+        said = ""
+    return ctx.stop_reason or (said if said != "now" else "") or "Stopped as asked."
 
 
 def _trace() -> None:

@@ -49,10 +49,17 @@ def m003_chats(db: Connection) -> None:
     db.exec_driver_sql("CREATE INDEX chats_updated ON chats (updated)")
 
 
+def m004_children(db: Connection) -> None:
+    db.exec_driver_sql("ALTER TABLE runs ADD COLUMN parent TEXT")
+    db.exec_driver_sql("ALTER TABLE runs ADD COLUMN tag TEXT NOT NULL DEFAULT ''")
+    db.exec_driver_sql("CREATE INDEX runs_parent ON runs (parent, created)")
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     m001_runs,
     m002_library,
     m003_chats,
+    m004_children,
 ]
 
 
