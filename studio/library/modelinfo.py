@@ -22,7 +22,7 @@ def describe(path: Path) -> dict[str, Any]:
 
     Returns:
         ``architecture``, ``model_type``, ``parameters``, ``size`` (bytes of weights), ``dtype``, ``context`` (tokens),
-        ``vocab_size``, ``widths`` (of the layers), ``chat_template`` (bool), ``tokenizer`` (bool), ``adapter`` (bool); for an adapter also
+        ``vocab_size``, ``widths`` and number of ``layers``, ``chat_template`` (bool), ``tokenizer`` (bool), ``adapter`` (bool); for an adapter also
         ``peft_type``, ``r`` and ``base`` (as written in its config). Unknown ones are ``None``.
 
     Raises:
@@ -73,6 +73,7 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
     return facts | {
         "model_type": config.get("model_type"),
         "widths": [text[key] for key in ("hidden_size", "intermediate_size") if isinstance(text.get(key), int)],
+        "layers": text.get("num_hidden_layers") or text.get("n_layer"),
         "parameters": parameters,
         "dtype": max(dtypes, key=dtypes.get) if dtypes else None,
         "size": sum(sizes.get(n, 0) for n in weights),

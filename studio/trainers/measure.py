@@ -26,6 +26,7 @@ from studio.recipe import parse
 _IDS = ("input_ids", "prompt_ids", "chosen_ids", "rejected_ids", "completion_ids", "chosen_input_ids",
         "rejected_input_ids", "prompt_input_ids")
 STEPS = 2
+STEADY = 20  # most steps on typical samples
 
 
 class _Done(BaseException):
@@ -81,26 +82,28 @@ def _two_steps(trainer: Any, ready: float) -> dict[str, Any]:
     table, args = trainer.train_dataset, trainer.args
     lengths = lengths_of(table)
     order = sorted(range(len(table)), key=lambda row: lengths[row])
-    wanted = STEPS * args.train_batch_size * args.gradient_accumulation_steps
+    batch = args.train_batch_size * args.gradient_accumulation_steps
     batches = len(trainer.get_train_dataloader())
     steps = args.max_steps
     if steps <= 0:
         steps = max(1, -int(-args.num_train_epochs * -(-batches // args.gradient_accumulation_steps) // 1))
     args.max_steps, args.eval_strategy, args.save_strategy, args.logging_strategy = STEPS, "no", "no", "no"
-    slow = _timed(trainer, [order[-1 - n % len(order)] for n in range(wanted)])
-    spread = [order[int((n + 0.5) * len(order) / wanted) % len(order)] for n in range(wanted)]
+    slow = _timed(trainer, [order[-1 - n % len(order)] for n in range(STEPS * batch)])
+    args.max_steps = max(STEPS, min(STEADY, int(2 / max(slow, 0.01))))  # quick steps vary: about two seconds of them
+    spread = [order[int((n + 0.5) * len(order) / wanted) % len(order)]
+              for wanted in [args.max_steps * batch] for n in range(wanted)]
     typical = _timed(trainer, spread)
     held = len(trainer.eval_dataset) if getattr(trainer, "eval_dataset", None) is not None else 0
     rounds = 1 + steps // args.eval_steps if held and args.eval_steps else 0
     # A validation goes forward only: about a third of a step's work on as many samples.
-    checking = rounds * held / max(1, args.train_batch_size * args.gradient_accumulation_steps) * typical / 3
-    tokens = sum(lengths[row] for row in spread) / STEPS
+    checking = rounds * held / batch * typical / 3
+    tokens = sum(lengths[row] for row in spread) / args.max_steps
     return {"steps": steps, "seconds": ready + steps * typical + checking, "step_seconds": slow, "rows": len(table),
-            "typical_seconds": typical, "tokens_per_second": tokens / typical if typical else None, "longest": lengths[order[-1]]}
+            "typical_seconds": typical, "tokens_per_second": tokens / typical, "longest": lengths[order[-1]]}
 
 
 def _timed(trainer: Any, rows: list[int]) -> float:
-    """Seconds of the last of two steps on these rows; the first also warms up."""
+    """Seconds a step on these rows; the first one only warms up."""
     whole, clock = trainer.train_dataset, _Clock()
     trainer.train_dataset = whole.select(rows)
     trainer.add_callback(clock)
@@ -109,7 +112,7 @@ def _timed(trainer: Any, rows: list[int]) -> float:
     finally:
         trainer.train_dataset = whole
         trainer.remove_callback(clock)
-    return clock.marks[-1] - clock.marks[-2]
+    return (clock.marks[-1] - clock.marks[1]) / (len(clock.marks) - 2)
 
 
 class _Clock(TrainerCallback):
