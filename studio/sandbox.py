@@ -27,8 +27,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from studio.errors import StudioError
 
@@ -108,13 +110,27 @@ def run(code: str, tests: str | list[str] = "", seconds: float = 5, memory: int 
     Raises:
         StudioError: the machine cannot confine it; nothing was run.
     """
-    require()
     texts = [text for text in ([tests] if isinstance(tests, str) else tests) if text.strip()]
+    task = {"code": code, "tests": texts, "seconds": seconds, "memory": memory, "stdin": stdin, "packages": packages}
+    with started(task) as (process, results, token, folder):
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        return _watch(process, results, token, folder, seconds, len(texts))
+
+
+@contextlib.contextmanager
+def started(task: dict[str, Any]) -> Iterator[tuple[subprocess.Popen, int, bytes, str]]:
+    """The interpreter for a task, its folder, and the pipe on which it answers, each answer behind a token that the
+    code does not know. All are gone at the end of the ``with``.
+
+    Raises:
+        StudioError: the machine cannot confine it.
+    """
+    require()
     folder, token = tempfile.mkdtemp(prefix="atelier-sandbox-"), secrets.token_hex(16)
     results, inner = os.pipe()
-    flags = ["-I", "-B", "-X", "utf8"] + ([] if packages else ["-S"])
-    task = {"code": code, "tests": texts, "seconds": seconds, "memory": memory, "file_size": FILE_SIZE, "stdin": stdin,
-            "packages": packages, "token": token, "results": inner}
+    flags = ["-I", "-B", "-X", "utf8"] + ([] if task["packages"] else ["-S"])
+    task = task | {"token": token, "results": inner, "file_size": FILE_SIZE}
     try:
         try:
             process = subprocess.Popen([sys.executable, *flags, str(CHILD)], stdin=subprocess.PIPE,
@@ -125,11 +141,13 @@ def run(code: str, tests: str | list[str] = "", seconds: float = 5, memory: int 
         with process:
             try:
                 with contextlib.suppress(BrokenPipeError):
-                    process.stdin.write(json.dumps(task).encode())
-                    process.stdin.close()
-                return _watch(process, results, token.encode(), folder, seconds, len(texts))
+                    process.stdin.write(json.dumps(task).encode() + b"\n")
+                    process.stdin.flush()
+                yield process, results, token.encode(), folder
             finally:
-                _end(process)
+                end(process)
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
     finally:
         os.close(results)
         _remove(folder)
@@ -157,8 +175,8 @@ def _watch(process: subprocess.Popen, results: int, token: bytes, folder: str, s
                     printed, count = (printed + data)[:KEPT_OUTPUT], count + len(data)
             now = time.monotonic()
             code = "timeout" if now > until else "output" if count > MOST_OUTPUT else \
-                "disk" if _size(folder) > DISK else ""
-    _end(process)
+                "disk" if size(folder) > DISK else ""
+    end(process)
     made = _result(said, token, code, process.returncode)
     reason = made.get("reason") or REASONS[made["code"]]
     return Outcome(made["code"] == "passed", reason, printed.decode("utf-8", "replace"), made["code"],
@@ -184,7 +202,7 @@ def _result(said: bytes, token: bytes, ended: str, status: int) -> dict:
     return {"code": ended}
 
 
-def _size(folder: str) -> int:
+def size(folder: str) -> int:
     """Bytes of the files below; what cannot be looked at is bounded by the time the code has."""
     total, rest = 0, [folder]
     while rest and total <= DISK:
@@ -197,7 +215,7 @@ def _size(folder: str) -> int:
     return total
 
 
-def _end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen) -> None:
     """Kill its group; it has no children, and can neither leave the group nor start one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -210,3 +228,143 @@ def _remove(folder: str) -> None:
     except (OSError, RecursionError):  # folders without rights, or a thousand deep
         subprocess.run(["chmod", "-R", "u+rwX", folder], capture_output=True, check=False)
         subprocess.run(["rm", "-rf", folder], capture_output=True, check=False)
+
+
+class Function:
+    """A function in the sandbox that stays there between its calls.
+
+        with Function("def reward(prompt, completion, **row): return len(completion)", "reward") as f:
+            f({"prompt": "Say hi", "completion": "hi"}).value     # 2
+
+    Its interpreter rests (SIGSTOP) while nobody calls it, and is ended and started anew when a call goes too far. For one
+    thread only: the kernel ends it with the thread that started it.
+
+    Args:
+        code: Python source that defines the function; run once at the start.
+        name: Its name.
+        seconds: Wall time of one call; also of running ``code``.
+        memory, packages: As for :func:`run`.
+
+    Raises:
+        StudioError: the machine cannot confine it, or the code does not get as far as the function.
+    """
+
+    def __init__(self, code: str, name: str, seconds: float = 2, memory: int = 512 << 20, packages: bool = False):
+        self.seconds = seconds
+        self.task = {"code": code, "function": name, "seconds": None, "memory": memory, "stdin": "", "packages": packages}
+        self._open = contextlib.ExitStack()
+        self._begin()
+
+    def __call__(self, values: dict[str, Any]) -> Called:
+        """Call it with keyword arguments; what JSON does not know becomes text."""
+        if self._process is None:
+            try:
+                self._begin()
+            except StudioError as err:
+                return Called("error", f"{err.message} {err.hint}".strip())
+        os.kill(self._process.pid, signal.SIGCONT)
+        made = self._ask(json.dumps(values, default=str).encode() + b"\n", self.seconds)
+        return self._rest(made)
+
+    def close(self) -> None:
+        self._process = None
+        self._open.close()
+
+    def __enter__(self) -> Function:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        self._process, self._results, self._token, self._folder = self._open.enter_context(started(self.task))
+        os.set_blocking(self._process.stdin.fileno(), False)
+        made = self._ask(b"", START_SECONDS)  # the interpreter is there, and has shut itself in
+        if made.code == "begun":
+            made = self._ask(b"", self.seconds)
+        if made.code != "ready":
+            self.close()
+            if made.code == "refused":
+                raise StudioError(f"The code cannot be confined here: {made.reason}.", "Choose another reward.")
+            raise StudioError(f"The code does not run: {made.reason}", "Correct it.")
+        self._rest(made)
+
+    def _rest(self, made: Called) -> Called:
+        """Let it sleep, or end one that went too far."""
+        if made.code in ("ready", "passed", "error"):
+            os.kill(self._process.pid, signal.SIGSTOP)
+        else:
+            self.close()
+        return made
+
+    def _ask(self, line: bytes, seconds: float) -> Called:
+        """Write a line, then wait for one answer."""
+        until, said, printed, count = time.monotonic() + seconds, b"", b"", 0
+        to, out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._results, selectors.EVENT_READ)
+            waiting.register(out, selectors.EVENT_READ)
+            if line:
+                waiting.register(to, selectors.EVENT_WRITE)
+            while True:
+                for key, _ in waiting.select(_WATCH):
+                    if key.fd == to:
+                        line = line[_written(to, line):]
+                        if not line:
+                            waiting.unregister(to)
+                        continue
+                    data = os.read(key.fd, 1 << 16)
+                    if not data:
+                        return Called(*_ended(self._process), printed.decode("utf-8", "replace"))
+                    if key.fd == out:
+                        printed, count = (printed + data)[:KEPT_OUTPUT], count + len(data)
+                    else:
+                        said += data
+                if self._token in said and said.endswith(b"\n"):
+                    return _called(said.split(self._token)[-1], printed.decode("utf-8", "replace"))
+                code = "timeout" if time.monotonic() > until else "output" if max(count, len(said)) > MOST_OUTPUT else \
+                    "disk" if size(self._folder) > DISK else ""
+                if code:
+                    return Called(code, REASONS[code], None, printed.decode("utf-8", "replace"))
+
+
+@dataclass(frozen=True)
+class Called:
+    """How a call of a :class:`Function` ended.
+
+    Attributes:
+        code: ``passed``, or another key of :data:`REASONS`.
+        reason: Why it did not pass; else empty.
+        value: What the function gave, if it passed: a list of one, or of two where it gave a pair.
+        output: The beginning of what it printed.
+    """
+
+    code: str
+    reason: str = ""
+    value: Any = None
+    output: str = ""
+
+
+def _called(said: bytes, printed: str) -> Called:
+    try:
+        made = json.loads(said)
+    except ValueError:
+        return Called("crash", REASONS["crash"], None, printed)
+    return Called(made.get("code", "begun"), made.get("reason", ""), made.get("value"), printed)
+
+
+def _written(to: int, line: bytes) -> int:
+    """Bytes that were taken; all of them where nobody reads any more, which the other pipes tell."""
+    try:
+        return os.write(to, line[:1 << 16])
+    except BlockingIOError:
+        return 0
+    except BrokenPipeError:
+        return len(line)
+
+
+def _ended(process: subprocess.Popen) -> tuple[str, str, None]:
+    """(code, reason, no value) of an interpreter that closed its pipes."""
+    end(process)
+    code = "exit" if process.returncode >= 0 or process.returncode == -signal.SIGKILL else "crash"
+    return code, REASONS[code] if code == "crash" else "it ends its own interpreter", None

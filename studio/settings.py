@@ -22,6 +22,12 @@ def on_space() -> bool:
     return bool(os.environ.get("SPACE_ID"))
 
 
+def shared() -> bool:
+    """True where others than the person at this machine can reach the studio: on a Space, or bound to its network
+    (``components.app`` then sets ``ATELIER_SHARED``, which runs inherit)."""
+    return on_space() or os.environ.get("ATELIER_SHARED") == "1"
+
+
 def home() -> Path:
     """The workspace folder, made if missing: ``STUDIO_HOME``, a Space's persistent ``/data``, or ``~/.atelier``."""
     if chosen := os.environ.get("STUDIO_HOME"):

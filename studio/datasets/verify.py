@@ -29,11 +29,12 @@ Checker = Callable[..., "Verdict"]
 PATTERN_SECONDS = 1.0  # a regular expression that takes longer on one answer has run wild
 _EXPECTED = ("completion", "answer", "expected", "solution", "reference", "target", "output", "label_answer", "chosen")
 _THINK = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer passes, a score from 0 to 1, and the reason in a few words where it does not."""
+    """Whether an answer passes, a score from 0 to 1, and the reason in a few words, at least where it does not."""
 
     ok: bool
     score: float
@@ -88,8 +89,9 @@ def expected(row: Row, column: str = "") -> Any:
 
 
 def final(answer: str) -> str:
-    """An answer without the reasoning that a model wrote before it."""
-    return _THINK.sub("", answer, count=1)
+    """An answer without the reasoning that a model wrote before it; what stands in ``<answer>`` last, if it does."""
+    text = _THINK.sub("", answer, count=1)
+    return found[-1].strip() if (found := _ANSWER.findall(text)) else text
 
 
 def _wanted(row: Row, column: str) -> list[str]:
@@ -166,13 +168,17 @@ def number(answer: str, row: Row, column: str = "", tolerance: float = 1e-6, **_
 
 @register("regex", "A pattern is found")
 def matches(answer: str, row: Row, pattern: str = "", column: str = "", ignore_case: bool = False,
-            **_: Any) -> Verdict:
-    """A regular expression is found somewhere in the answer; the row's own (``column``) where none is given."""
+            thinking: bool = False, **_: Any) -> Verdict:
+    """A regular expression is found somewhere in the answer; the row's own (``column``) where none is given.
+
+    Args:
+        thinking: Look also at the reasoning before the answer.
+    """
     source = pattern or next(iter(_wanted(row, column)), "")
     if not source:
         return _NOTHING
     try:
-        found = compiled(source, ignore_case).search(final(answer), timeout=PATTERN_SECONDS)
+        found = compiled(source, ignore_case).search(answer if thinking else final(answer), timeout=PATTERN_SECONDS)
     except TimeoutError:
         return _wrong("the pattern takes too long on this answer")
     return RIGHT if found else _wrong("the pattern is not found")
@@ -342,4 +348,4 @@ def judged(answer: str, row: Row, ask: Callable[[list[dict[str, str]]], str] | N
     reference = next(iter(_wanted(row, column)), "") if column else ""
     mark = judge.mark(ask, judge.question_of(row), final(answer), rubric, reference)
     share = judge.share(mark.score)
-    return Verdict(True, share) if share >= threshold else _wrong(mark.reason or f"marked {mark.score:g}", share)
+    return Verdict(share >= threshold, share, (mark.reason or f"marked {mark.score:g}")[:300])
