@@ -127,9 +127,14 @@ def _families() -> dict[str, Registry]:
     publish.add("hub", "studio.publishers.hub:PushToHub")
     publish.add("dataset", "studio.publishers.dataset:PushDataset")
 
+    sweep = Registry("sweep", "Sweep", "the best of several runs with different settings")
+    sweep.add("grid", "studio.sweeps.grid:Grid")
+    sweep.add("random", "studio.sweeps.random:Random")
+    sweep.add("bayes", "studio.sweeps.bayes:Bayes")
+
     setup = Registry("setup", "Install", "an optional part of the studio")
     setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
-    return {family.name: family for family in (pretrain, sft, align, data, merge, publish, setup)}
+    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, publish, setup)}
 
 
 FAMILIES: dict[str, Registry] = _families()
