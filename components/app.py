@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     on_space = bool(os.environ.get("SPACE_ID"))
     try:
         auth = check_bind(args.host, args.auth, on_space)
+        if args.host not in serving.LOOPBACK:
+            os.environ["ATELIER_SHARED"] = "1"  # for studio.settings.shared, here and in every run
         supervisor = api.supervise()
     except StudioError as err:
         print(f"{err.message} {err.hint}".strip(), file=sys.stderr)

@@ -21,6 +21,9 @@ from studio.errors import StudioError
 
 Row = dict[str, Any]
 LOOKED_AT = 500  # rows that a check reads
+# Columns of ours, and words that TRL uses itself when it calls a reward or that make it look for pictures
+_TAKEN = ("answer", "label", "tags", "contexts", "tools", "prompts", "completions", "completion_ids", "trainer_state",
+          "log_extra", "log_metric", "environments", "image", "images")
 
 
 @dataclass
@@ -54,7 +57,7 @@ def check(recipe: Any, shape: str) -> None:
             continue
         try:
             formats.check(ref, recipe.columns, purpose="as_is")
-            first = list(islice(_opened(ref, recipe.columns), LOOKED_AT))
+            first = list(islice(_opened(ref, recipe.columns, shape), LOOKED_AT))
             if first:
                 converted(first, shape, refs_label(ref))
         except StudioError as err:
@@ -63,19 +66,35 @@ def check(recipe: Any, shape: str) -> None:
         extras.require(recipe.report_to, "report_to")
 
 
+def listed(ref: str, columns: dict[str, str], shape: str) -> tuple[Iterator[Row], Any]:
+    """The canonical rows of a dataset, and the :class:`studio.datasets.formats.Rows` they come from. Rows for
+    ``prompts`` have its further columns among their tags, because rewards read them.
+
+    Raises:
+        StudioError: as :func:`studio.datasets.formats.load_rows`.
+    """
+    from studio.datasets import formats
+
+    found = formats.load_rows(ref, columns, purpose="as_is")
+    if shape != "prompts":
+        return iter(found), found
+    used = {*found.detected.roles.values(), *_ROLES, *_TAKEN}
+    return (row | {"tags": {**{name: value for name, value in found.raw.items() if name not in used},
+                            **(row.get("tags") or {})}} for row in found), found
+
+
 def refs_label(ref: str) -> str:
     from studio.library import refs
 
     return refs.resolve_dataset(ref).label
 
 
-def _opened(ref: str, columns: dict[str, str]) -> Any:
-    from studio.datasets import formats
+def _opened(ref: str, columns: dict[str, str], shape: str) -> Any:
     from studio.library import refs
 
     if refs.resolve_dataset(ref).path is None:
         return []  # what the Hub holds is only known when it is fetched
-    return formats.load_rows(ref, columns, purpose="as_is")
+    return listed(ref, columns, shape)[0]
 
 
 def read(recipe: Any, shape: str) -> Found:
@@ -88,12 +107,12 @@ def read(recipe: Any, shape: str) -> Found:
     """
     from studio.datasets import formats
 
-    rows = formats.load_rows(recipe.dataset, recipe.columns, purpose="as_is")
-    everything = list(rows)
+    each, rows = listed(recipe.dataset, recipe.columns, shape)
+    everything = list(each)
     own = recipe.eval_dataset or formats.own_validation(recipe.dataset)
     if own:
         columns = recipe.columns if recipe.eval_dataset else {}
-        train, held = everything, list(formats.load_rows(own, columns, purpose="as_is"))
+        train, held = everything, list(listed(own, columns, shape)[0])
     else:
         train, held = formats.split(everything, recipe.eval_share, recipe.seed)
     made, notes = converted(train, shape, refs_label(recipe.dataset))
@@ -169,7 +188,24 @@ def _prompts(rows: list[Row]) -> tuple[list[Row], list[str]]:
             made.append({**(row.get("tags") or {}), "prompt": prompt, "answer": answers.answer(row) if good else ""})
     names = {name for row in made for name in row}
     made = [{name: row.get(name) for name in sorted(names)} for row in made]
+    for name in names - {"prompt", "answer"}:
+        _one_type(made, name)
     return made, ["Only the questions are given to the model; the answers of the data are kept for the rewards."]
+
+
+def _one_type(rows: list[Row], name: str) -> None:
+    """A column that Arrow can hold unchanged: of one plain type, or lists of texts; all else becomes JSON text.
+
+    Structs would get the keys of all rows, filled with nulls: another JSON Schema than the row's own.
+    """
+    values = [row[name] for row in rows if row[name] is not None]
+    kinds = {type(value) for value in values}
+    plain = kinds <= {str} or kinds <= {int, float} or kinds <= {bool}
+    if plain or (kinds == {list} and all(isinstance(part, str) for value in values for part in value)):
+        return
+    for row in rows:
+        if row[name] is not None and not isinstance(row[name], str):
+            row[name] = json.dumps(row[name], ensure_ascii=False, default=str)
 
 
 def _chats(rows: list[Row]) -> tuple[list[Row], list[str]]:

@@ -29,14 +29,18 @@ def validate(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]
 
     Returns:
         ``{"ok": bool, "errors": {field: message}, "estimate": dict | None}``; an error that belongs to no field is
-        under ``"recipe"``. The estimate is ``None`` while there are errors. Where an optional part is all that is
-        missing, ``"install"`` holds its ``{name, title, megabytes}``.
+        under ``"recipe"``. The estimate is ``None`` while there are errors; where the memory is known it says whether that
+        fits and what would (:func:`studio.trainers.advice.room`). Where an optional part is all that is missing,
+        ``"install"`` holds its ``{name, title, megabytes}``.
     """
     from studio.extras import MissingExtra, extra
+    from studio.trainers import advice
 
     try:
         recipe = checked(values, owner)
         estimate = registry.method(recipe.kind, recipe.method).estimate(recipe).to_dict()
+        if recipe.kind in advice.KINDS and estimate["memory"]:
+            estimate |= advice.room(recipe, estimate["memory"], estimate["device"])
     except RecipeError as err:
         return {"ok": False, "errors": err.fields, "estimate": None}
     except StudioError as err:
@@ -68,6 +72,7 @@ def own(recipe: Recipe, owner: str | None) -> None:
     """
     if owner is None:
         return
+    from studio.api.rewards import rewards_own
     from studio.library.refs import check_owner
 
     method = registry.method(recipe.kind, recipe.method)
@@ -78,6 +83,8 @@ def own(recipe: Recipe, owner: str | None) -> None:
             for ref in value if isinstance(value, list) else [value]:
                 if ref:
                     check_owner(ref, owner, spec.name)
+        if spec.widget == "rewards":
+            rewards_own(getattr(recipe, spec.name), owner)
     for inner in getattr(method, "inner", lambda recipe: [])(recipe):  # recipes inside a recipe: the trials of a sweep
         own(inner, owner)
     if (recipe.kind, recipe.method) == ("data", "pipeline"):

@@ -87,6 +87,9 @@ def typed(text: str, spec: FieldSpec | None) -> Any:
         return None
     if spec.type == "dict":
         return read_yaml(text) or {}
+    if spec.widget == "rewards":
+        value = read_yaml(text) or []
+        return value if isinstance(value, list) else [value]
     if spec.type == "list":
         value = read_yaml(text) if text.strip().startswith("[") else [text] if text else []
         return value if isinstance(value, list) else [value]
