@@ -232,6 +232,26 @@ def preview(data: dict, request: gr.Request) -> dict:
 
 
 @answer
+def measure(data: dict, request: gr.Request) -> dict:
+    return api.measure(dict(data.get("values") or {}), need_login(request))
+
+
+@answer
+def notify_settings(data: dict, request: gr.Request) -> dict:
+    return api.notify_settings(need_login(request))
+
+
+@answer
+def notify_save(data: dict, request: gr.Request) -> dict:
+    return api.notify_save(dict(data.get("values") or {}), need_login(request))
+
+
+@answer
+def notify_test(data: dict, request: gr.Request) -> dict:
+    return api.notify_test(need_login(request))
+
+
+@answer
 def library(data: dict, request: gr.Request) -> dict:
     owner = owner_of(request)
     return {"models": api.models(owner), "datasets": api.datasets(owner)}
@@ -258,4 +278,4 @@ def hub_search(data: dict, request: gr.Request) -> Any:
 
 
 FUNCTIONS = [poll, runs, run, submit, stop, resume, remove, reorder, run_script, card, dock, hardware, inspect,
-             preview, library, lineage, rename, delete, hub_search]
+             preview, measure, notify_settings, notify_save, notify_test, library, lineage, rename, delete, hub_search]

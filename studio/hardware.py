@@ -55,6 +55,13 @@ def free_memory() -> int:
     return min(memory.available, max(limit - used, 0))
 
 
+def total_memory() -> int:
+    """Bytes of memory of this machine or this container, whichever has less."""
+    import psutil
+
+    return _cgroup_memory(psutil.virtual_memory().total, 0)[0]
+
+
 def _cgroup_memory(total: int, used: int) -> tuple[int, int]:
     """(limit, used) of the container, where it has less than the machine (cgroup v2)."""
     try:
@@ -77,6 +84,16 @@ def gpus(fresh: bool = False) -> list[dict[str, Any]]:
         found = _ask_driver()
         _gpu_cache = (time.monotonic(), found)
         return found
+
+
+def several_gpus() -> bool:
+    """There is more than one GPU to spread a training over."""
+    return len(gpus()) > 1
+
+
+def some_gpu() -> bool:
+    """There is a GPU."""
+    return bool(gpus())
 
 
 def _ask_driver() -> list[dict[str, Any]]:

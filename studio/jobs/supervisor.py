@@ -7,6 +7,7 @@ one transaction and closed once. None of them holds anything that a run needs, s
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -19,10 +20,10 @@ from typing import Any
 
 import psutil
 
-from studio import settings
+from studio import notify, settings
 from studio.errors import StudioError
 from studio.hardware import cores
-from studio.jobs import events, process, store, zygote
+from studio.jobs import backends, events, process, store, zygote
 from studio.jobs.explain import died
 from studio.jobs.files import lock, read_json
 from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, State
@@ -63,7 +64,8 @@ def threads_for(run: dict[str, Any], supervised: bool = True) -> int:
     """
     if (wanted := _env_int("ATELIER_THREADS")) is not None:
         return max(1, wanted)
-    others = any(other["id"] != run["id"] and other["kind"] not in ORCHESTRATORS for other in store.active())
+    others = any(other["id"] != run["id"] and other["kind"] not in ORCHESTRATORS
+                 and not backends.remote(other["backend"]) for other in store.active())
     if run["kind"] in LIGHT_KINDS + ORCHESTRATORS or others or _engines():
         return 1
     return max(1, cores() - 1) if supervised else cores()
@@ -192,7 +194,7 @@ class Supervisor:
         env = _environment(run, folder, threads)
         try:
             (folder / "worker.log").touch()
-            if not zygote.start_guardian(env):
+            if backends.remote(run["backend"]) or not zygote.start_guardian(env):  # a courier needs no library
                 self._children.append(subprocess.Popen(
                     [sys.executable, "-m", "studio.jobs.guardian"], env=env, cwd=folder, start_new_session=True,
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
@@ -208,6 +210,11 @@ def _environment(run: dict[str, Any], folder: Path, threads: int) -> dict[str, s
                         "ATELIER_WORKER_THREADS": str(threads), "ATELIER_RESUME": str(int(run["resume"])),
                         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1",
                         "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if backends.remote(run["backend"]):
+        from studio.jobs.backends import tokens
+
+        # The courier ends the worker there, which may take its time; only one that hangs itself is ended from here.
+        env |= {"ATELIER_BACKEND": json.dumps(run["backend"]), "ATELIER_STOP_GRACE": "1200"} | tokens.environment(run)
     names = gpus()
     if len(names) > 1 and run["slot"] is not None:
         env["CUDA_VISIBLE_DEVICES"] = names[run["slot"] % len(names)]
@@ -306,6 +313,10 @@ def close(run: dict[str, Any], state: str, **values: Any) -> None:
     if store.close(run["id"], state, **values):
         told = {key: values[key] for key in ("reason", "hint") if values.get(key)}
         events.append(settings.run_dir(run["id"]) / "events.jsonl", "state", state=state, **told)
+        try:
+            notify.later(run)
+        except Exception:
+            _log.exception("telling of %s", run["id"])
 
 
 def _last_line(path: Path) -> str:
