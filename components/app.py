@@ -29,6 +29,7 @@ from studio.errors import StudioError  # noqa: E402
 _ALL: list[tuple[str, str]] = [
     ("data", "components.tabs.data:build"),
     ("finetune", "components.tabs.finetune:build"),
+    ("align", "components.tabs.align:build"),
     ("pretrain", "components.tabs.pretrain:build"),
     ("chat", "components.tabs.chat:build"),
     ("runs", "components.tabs.runs:build"),

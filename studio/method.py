@@ -44,11 +44,17 @@ class Estimate:
 
 
 class Method(ABC):
-    """One way to make something. Stateless: every method is a class method on plain values."""
+    """One way to make something. Stateless: every method is a class method on plain values.
+
+    Attributes:
+        group: Under which heading a long list of methods shows it: what a person has, or wants changed. A short word
+            with its text in the page's locale files (``methods.<kind>.<group>``).
+    """
 
     title: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
+    group: ClassVar[str] = ""
     Recipe: ClassVar[type[Recipe]]
     needs_gpu: ClassVar[bool] = False
 

@@ -14,12 +14,16 @@ from studio.recipe import Recipe, RecipeError, fields, parse, read_values
 
 
 def methods() -> list[dict[str, Any]]:
-    """Every method of every family: ``{family, family_title, name, title, summary, paper, needs_gpu, fields}``.
+    """Every method of every family: ``{family, family_title, name, title, summary, paper, group, shape, needs_gpu,
+    fields}``.
 
-    ``fields`` are :class:`studio.recipe.FieldSpec` as dicts, in the order of the form.
+    ``group`` is the heading it stands under in a list of methods, ``shape`` what rows it reads (see
+    :class:`studio.aligners.base.AlignMethod`; else empty), ``fields`` are :class:`studio.recipe.FieldSpec` as dicts, in
+    the order of the form.
     """
     return [{"family": family.name, "family_title": family.title, "name": name, "title": method.title,
-             "summary": method.summary, "paper": method.paper, "needs_gpu": method.needs_gpu,
+             "summary": method.summary, "paper": method.paper, "group": method.group,
+             "shape": getattr(method, "shape", ""), "needs_gpu": method.needs_gpu,
              "fields": [asdict(spec) for spec in fields(method.Recipe)]}
             for family in registry.FAMILIES.values() for name, method in family.items()]
 

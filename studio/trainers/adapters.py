@@ -41,6 +41,7 @@ class AdapterMethod(Method):
         arguments: Recipe fields that it takes under their own names.
     """
 
+    group: ClassVar[str] = "adapter"
     peft: ClassVar[str]
     arguments: ClassVar[tuple[str, ...]]
 

@@ -31,6 +31,7 @@ class PTuning(AdapterMethod):
     title = "P-Tuning"
     summary = "Learns a short sequence of tokens put before every text, through a small network. The model stays as it is."
     paper = "https://arxiv.org/abs/2103.10385"
+    group = "tokens"
     Recipe = PTuningRecipe
     peft = "PromptEncoderConfig"
     arguments = ("num_virtual_tokens", "encoder_reparameterization_type", "encoder_hidden_size")

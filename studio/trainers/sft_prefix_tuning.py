@@ -36,6 +36,7 @@ class PrefixTuning(AdapterMethod):
     title = "Prefix tuning"
     summary = "Learns keys and values that every layer reads before the text: stronger than prompt tuning, still small."
     paper = "https://arxiv.org/abs/2101.00190"
+    group = "tokens"
     Recipe = PrefixTuningRecipe
     peft = "PrefixTuningConfig"
     arguments = ("num_virtual_tokens", "prefix_projection")

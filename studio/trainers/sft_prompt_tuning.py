@@ -30,6 +30,7 @@ class PromptTuning(AdapterMethod):
     title = "Prompt tuning"
     summary = "Learns the embeddings of a few tokens put before every text: a few kilobytes. Works best on large models."
     paper = "https://arxiv.org/abs/2104.08691"
+    group = "tokens"
     Recipe = PromptTuningRecipe
     peft = "PromptTuningConfig"
     arguments = ("num_virtual_tokens",)
