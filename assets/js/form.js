@@ -176,6 +176,7 @@
         ? `<ul class="st-problems">${problems.map(([name, text]) => `<li><a href="#" data-field="${esc(name)}">${esc(state.titles[name] || name)}</a> ${esc(text)}</li>`).join("")}</ul>` : "";
       root.innerHTML = `<h2>${esc(t("estimate.title"))}</h2>${problems.length ? "" : `<dl class="st-tiles">${tiles}</dl>`}
         ${(found.notes || []).map((note) => `<p class="st-note">${esc(note)}</p>`).join("")}${blocking}${state.install ? `<button type="button" class="st-btn st-install">${esc(t("estimate.install", state.install))}</button>` : ""}`;
+      studio.drawRoom(root, props.tab, state);
       const offer = root.querySelector(".st-install");
       if (offer) offer.onclick = () => install(props.tab, offer, state.install);
       for (const link of root.querySelectorAll("[data-field]"))

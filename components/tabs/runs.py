@@ -14,6 +14,7 @@ def build(shell: Shell) -> None:
     with gr.Column(elem_id=eid("runs", "body"), elem_classes=["st-body"]):
         with gr.Column(elem_classes=["st-setup", "st-page"]):
             widgets.heading(t("runs.title"), t("runs.lead"))
+            widgets.mounted("notify", eid("runs", "notify"))
             widgets.mounted("runs", eid("runs", "table"))
         with gr.Column(elem_classes=["st-live-view"]):
             live_run.build("runs")
