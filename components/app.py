@@ -97,8 +97,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     demo = build()
     demo.queue(default_concurrency_limit=None)
-    titles = {f"{method['family']}/{method['name']}": method["title"] for method in api.methods()}
-    page = Middleware(serving.Page, tags=serving.head([name for name, _ in TABS], titles), guard=not on_space,
+    methods = {f"{method['family']}/{method['name']}": {key: method[key] for key in serving.FACTS}
+               for method in api.methods()}
+    page = Middleware(serving.Page, tags=serving.head([name for name, _ in TABS], methods), guard=not on_space,
                       hosts=serving.LOOPBACK if args.host in serving.LOOPBACK else None)
     try:
         _, url, _ = demo.launch(

@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 import yaml
 
+from components import widgets
 from components.ids import eid
-from components.shell import QUIET
 from components.strings import label, t
 from studio import api
 from studio.errors import StudioError
@@ -25,7 +25,7 @@ from studio.registry import family
 GROUPS = ("basic", "method", "adapter", "model", "training", "watch", "advanced")
 OPEN_GROUPS = ("basic", "method", "adapter", "model", "training")
 MULTI = ("lines", "table")
-FEW = 4  # methods that are shown side by side; more are a list
+FEW = 4  # methods that are shown side by side; more get a chooser
 
 
 def specs_of(kind: str) -> dict[str, dict[str, FieldSpec]]:
@@ -77,6 +77,8 @@ def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     """The value a field's control shows for a recipe's value."""
     if spec.widget == "log":
         return number_text(value)
+    if spec.widget == "rewards":
+        return [dict(one) for one in value or [] if isinstance(one, dict)]
     if spec.type == "list":
         return "\n".join(_escape(str(item)) for item in value or [])
     if spec.type == "dict":
@@ -96,6 +98,8 @@ def from_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     """The recipe's value for what a control holds. Text that is no number stays text, for the recipe to refuse."""
     if spec.type in ("int", "float"):
         return _number(spec, value)
+    if spec.widget == "rewards":
+        return value or []
     if spec.type == "list":
         return [_unescape(line) for line in str(value or "").split("\n") if line.strip()]
     if spec.type == "dict":
@@ -181,17 +185,14 @@ class Form:
                                for driver in spec.when})
 
     def build_method(self) -> None:
-        """The switch between the methods of the family."""
-        choices = [(method.title, name) for name, method in family(self.kind).items()]
-        if len(choices) <= FEW:
-            self.method = gr.Radio(choices, value=self.first, label=label("form.method"), elem_id=eid(self.tab, "method"),
-                                   elem_classes=["st-segments"])
-            return
-        self.method = gr.Dropdown(choices, value=self.first, label=label("form.method"), filterable=True,
-                                  info=family(self.kind).get(self.first).summary, elem_id=eid(self.tab, "method"),
-                                  elem_classes=["st-field", "st-method"])
-        self.method.change(lambda name: gr.update(info=family(self.kind).get(name).summary if name else ""), self.method,
-                           self.method, **QUIET)
+        """The switch between the methods of the family: side by side, or behind the chooser of ``methods.js``."""
+        methods = [method for method in api.methods() if method["family"] == self.kind]
+        chooser = len(methods) > FEW or any(method["group"] for method in methods)
+        self.method = gr.Radio([(method["title"], method["name"]) for method in methods], value=self.first,
+                               label=label("form.method"), elem_id=eid(self.tab, "method"),
+                               elem_classes=["st-segments", "st-behind"] if chooser else ["st-segments"])
+        if chooser:
+            widgets.mounted("methods", eid(self.tab, "methods"), tab=self.tab, kind=self.kind)
 
     def build_sections(self) -> None:
         """All controls, a card per group."""
@@ -234,6 +235,11 @@ class Form:
                            js_on_load="studio.mount('pairs', {element, props, watch, trigger})",
                            apply_default_css=False, title=title, help=spec.help, field=spec.name, kind=self.kind,
                            names=self._names(spec.name),
+                           **{k: v for k, v in common.items() if k != "label"})
+        if spec.widget == "rewards":
+            return gr.HTML(value, html_template='<div class="st-mount rw" data-st-keep></div>', elem_classes=classes,
+                           js_on_load="studio.mount('rewards', {element, props, watch, trigger})",
+                           apply_default_css=False, title=title, help=spec.help, tab=self.tab,
                            **{k: v for k, v in common.items() if k != "label"})
         common |= {"info": info, "elem_classes": classes}
         if spec.type == "bool":

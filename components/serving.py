@@ -25,13 +25,15 @@ from components import strings
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "chat.css", "data.css",
-          "data_table.css")
-SCRIPTS = ("core.js", "form.js", "panel.js", "charts.js", "artifacts.js", "live.js", "dock.js", "runs.js",
-           "library.js", "chat_text.js", "chat_picker.js", "chat_parts.js", "chat.js", "data_parts.js",
-           "data_steps.js", "data_bring.js", "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js",
-           "data_scroll.js", "data_filters.js", "data_side.js", "data_table.js", "data_review.js", "data_report.js",
-           "data_plots.js", "data_stats.js", "data_doctor.js", "data_job.js", "data_actions.js", "data.js")
+STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "align.css", "chat.css", "data.css",
+          "data_table.css", "rewards.css")
+SCRIPTS = ("core.js", "measure.js", "form.js", "methods.js", "panel.js", "watched.js", "charts.js", "rollouts.js",
+           "artifacts.js", "live.js", "dock.js", "runs.js", "notify.js", "library.js", "chat_text.js",
+           "chat_picker.js", "chat_parts.js", "chat.js", "data_parts.js", "data_steps.js", "data_bring.js",
+           "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js", "data_filters.js",
+           "data_side.js", "data_table.js", "data_review.js", "data_report.js", "data_plots.js", "data_stats.js",
+           "data_doctor.js", "data_job.js", "data_actions.js", "data.js", "rewards.js")
+FACTS = ("title", "summary", "paper", "group", "shape")  # what the page's scripts know of a method
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _OFFER_SECONDS, _MOST_OFFERS = 3600, 500
@@ -70,8 +72,8 @@ def offered(path: str) -> Path | None:
     return file if folder == "download" and file and until > time.time() and file.is_file() else None
 
 
-def head(tabs: list[str], methods: dict[str, str]) -> str:
-    """Tags for the page's head. ``methods`` maps ``kind/method`` to its title."""
+def head(tabs: list[str], methods: dict[str, dict[str, str]]) -> str:
+    """Tags for the page's head. ``methods`` maps ``kind/method`` to its ``FACTS``."""
     styles = [ASSETS / "css" / name for name in STYLES]
     scripts = [ASSETS / "js" / name for name in SCRIPTS]
     styles, scripts = ([path for path in paths if path.exists()] for paths in (styles, scripts))

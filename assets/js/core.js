@@ -10,6 +10,9 @@
   studio.t = (key, values = {}) =>
     (words[key] ?? english[key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 
+  /** Whether there are words for a key. */
+  studio.known = (key) => key in english;
+
   studio.esc = (text) =>
     String(text ?? "").replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[c]);
 
@@ -123,8 +126,16 @@
       document.head.append(script);
     }));
 
+  /** What is known of a method: {title, summary, paper, group, shape}. */
+  studio.methodOf = (kind, method) => data.methods?.[`${kind}/${method}`] || { title: method, summary: "", paper: "", group: "", shape: "" };
+  /** All methods of a kind: [[name, facts], …]. */
+  studio.methodsOf = (kind) => Object.entries(data.methods || {}).filter(([key]) => key.startsWith(`${kind}/`)).map(([key, facts]) => [key.slice(kind.length + 1), facts]);
   /** Title of a run's method. */
-  studio.method = (run) => data.methods?.[`${run.kind}/${run.method}`] || run.method;
+  studio.method = (run) => studio.methodOf(run.kind, run.method).title;
+
+  /** Kinds of runs that train a model, and the tab each is started from. */
+  studio.tabOf = { sft: "finetune", pretrain: "pretrain", align: "align" };
+  studio.trains = (kind) => kind in studio.tabOf;
 
   const STATES = ["queued", "starting", "running", "stopping", "succeeded", "failed", "stopped", "lost"];
   studio.active = (state) => STATES.indexOf(state) < 4;

@@ -22,7 +22,7 @@ def methods() -> list[dict[str, Any]]:
     the order of the form.
     """
     return [{"family": family.name, "family_title": family.title, "name": name, "title": method.title,
-             "summary": method.summary, "paper": method.paper, "group": method.group,
+             "summary": method.summary, "paper": method.paper, "group": method.group or getattr(method, "shape", ""),
              "shape": getattr(method, "shape", ""), "needs_gpu": method.needs_gpu,
              "fields": [asdict(spec) for spec in fields(method.Recipe)]}
             for family in registry.FAMILIES.values() for name, method in family.items()]
