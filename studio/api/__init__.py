@@ -18,12 +18,14 @@ from studio.api.page import extra_fields, workspace
 from studio.api.rewards import rewards_catalogue, rewards_check, rewards_try
 from studio.api.recipes import methods, presets, script, validate
 from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, submit, supervise
+from studio.api.sweeps import sweep, sweep_fields
 
 __all__ = [
     "methods", "validate", "presets", "script",
     "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
     "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
     "rewards_catalogue", "rewards_check", "rewards_try", "inspect", "preview", "upload", "extra_fields", "workspace",
+    "sweep", "sweep_fields",
     "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",

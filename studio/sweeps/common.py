@@ -87,7 +87,8 @@ def metric_of(recipe: SweepRecipe) -> tuple[str, str]:
     name = recipe.metric
     if name == "auto":
         base = recipe.recipe
-        held = base.get("eval_share") or base.get("eval_dataset") or formats.own_validation(base.get("dataset") or "")
+        held = base.get("eval_share") or base.get("eval_dataset") or (
+            base.get("dataset") and formats.own_validation(base["dataset"]))
         name = "eval_loss" if held else "loss"
     if recipe.direction != "auto":
         return name, recipe.direction

@@ -321,6 +321,8 @@ def _label(base: dict[str, Any]) -> str:
     recipe = parse(base)
     if recipe.name:
         return recipe.name
+    if not hasattr(recipe, "dataset"):
+        return f"{recipe.kind} {recipe.method}"
     try:
         model = refs.resolve_model(recipe.model)
     except (AttributeError, StudioError):  # a model from nothing, or one that a trial brings
