@@ -39,6 +39,7 @@ EXTRAS: dict[str, Extra] = {
                          ("tensorboard>=2.21,<3",), 49),
     "trackio": Extra("Trackio", "Keeps the curves in a local tracker that can be shared as a Space.",
                      ("trackio>=0.43,<1",), 27),
+    "ray": Extra("Ray", "Sends runs to a Ray cluster.", ("ray[default]>=2.60,<3",), 310),
     "wandb": Extra("Weights & Biases", "Sends the curves to a Weights & Biases account.", ("wandb>=0.31,<1",), 62),
 }
 

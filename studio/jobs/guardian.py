@@ -28,6 +28,8 @@ from studio.jobs.worker import RESERVE
 
 HEARTBEAT = 2.0  # seconds between beats
 GRACE = 60.0  # seconds between a stop and SIGKILL
+COURIER_GRACE = 1200.0  # the same for a courier, whose worker elsewhere has ten minutes and then brings its checkpoint
+CANCEL = 20.0  # seconds a courier has to cancel its job, when it must stop at once
 AFTER_RESULT = 30.0  # seconds a worker may take to end once its result is written
 _LOOK = 0.5  # seconds between looks at the stop file
 _RESERVED = 32 * 1024
@@ -41,6 +43,8 @@ _log = logging.getLogger(__name__)
 
 def grace() -> float:
     """Seconds a worker has to save a checkpoint; ``ATELIER_STOP_GRACE`` overrides the default 60."""
+    if "ATELIER_BACKEND" in os.environ:
+        return COURIER_GRACE
     try:
         return max(0.0, float(os.environ.get("ATELIER_STOP_GRACE", GRACE)))
     except ValueError:
@@ -64,6 +68,7 @@ class Guardian:
         self._stop_at: float | None = None  # when the stop was passed on
         self._killed = ""  # why, once it was
         self._result_at: float | None = None
+        self._now_at: float | None = None
         self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._own = [lock, self._wake, wake]
@@ -127,11 +132,18 @@ class Guardian:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._worker, signal.SIGTERM)
             self._state("stopping", reason="Saving a checkpoint.")
-        elif not self._killed and (now - self._stop_at >= grace() or _says_now(stop)):
+        elif not self._killed and (now - self._stop_at >= grace() or self._at_once(now, stop)):
             self._killed = f"Killed after {now - self._stop_at:.0f} s, because it did not stop by itself."
             process.kill_group(self._worker)
             events.append(self.folder / "events.jsonl", "state", state="stopping", reason=self._killed)
             self._note(reason=self._killed)
+
+    def _at_once(self, now: float, stop: Path) -> bool:
+        """Whether the worker must go now; a courier (see :mod:`studio.jobs.backends`) ends its job elsewhere first."""
+        if not _says_now(stop):
+            return False
+        self._now_at = self._now_at or now
+        return "ATELIER_BACKEND" not in os.environ or now - self._now_at >= CANCEL
 
     def _mind_the_end(self, now: float) -> None:
         """A worker that has written its result and then hangs (a library's thread, say) is ended."""
@@ -246,10 +258,12 @@ def log_to_file() -> None:
 def _spawn_worker(own: list[int]) -> int:
     """Start a fresh worker process; its output goes straight into ``worker.log``, through no pipe.
 
-    The guardian's descriptors ``own`` close on exec by themselves.
+    For a run that computes elsewhere, a courier stands in for it. The guardian's descriptors ``own`` close on exec by
+    themselves.
     """
+    program = "studio.jobs.backends.courier" if "ATELIER_BACKEND" in os.environ else "studio.jobs.worker"
     with open(os.path.join(os.environ["ATELIER_RUN_DIR"], "worker.log"), "ab") as log:
-        worker = subprocess.Popen([sys.executable, "-m", "studio.jobs.worker"], stdin=subprocess.DEVNULL, stdout=log,
+        worker = subprocess.Popen([sys.executable, "-m", program], stdin=subprocess.DEVNULL, stdout=log,
                                   stderr=subprocess.STDOUT, process_group=0, cwd=os.environ["ATELIER_RUN_DIR"])
     worker.returncode = 0  # waited for by pid; Popen must not try
     return worker.pid

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from studio import settings
 from studio.errors import StudioError
-from studio.jobs import events
+from studio.jobs import backends, events
 from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, RESUMABLE, State, check
 from studio.library.database import reading, writing
 from studio.recipe import Recipe
@@ -32,7 +32,7 @@ runs = sa.Table(
     sa.Column("signal", sa.Integer), sa.Column("reason", sa.Text), sa.Column("hint", sa.Text),
     sa.Column("field", sa.Text), sa.Column("summary", sa.JSON), sa.Column("threads", sa.Integer),
     sa.Column("pid", sa.Integer), sa.Column("pid_started", sa.Float), sa.Column("slot", sa.Integer),
-    sa.Column("parent", sa.Text), sa.Column("tag", sa.Text))
+    sa.Column("parent", sa.Text), sa.Column("tag", sa.Text), sa.Column("backend", sa.JSON))
 
 _ATTEMPT_FILES = ("exit.json", "result.json", "stop", "guardian.json", "heartbeat")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -43,12 +43,14 @@ def new_id() -> str:
     return "r" + "".join(secrets.choice(_ALPHABET) for _ in range(10))
 
 
-def submit(recipe: Recipe, owner: str | None = None, parent: str | None = None, tag: str = "") -> dict[str, Any]:
+def submit(recipe: Recipe, owner: str | None = None, parent: str | None = None, tag: str = "",
+           backend: dict[str, Any] | None = None) -> dict[str, Any]:
     """Put a checked recipe at the end of the queue; returns the run.
 
     Args:
         parent: The run that starts this one and waits for it; see :mod:`studio.jobs.children`.
         tag: What it is to its parent, e.g. ``trial 3``.
+        backend: Where it computes, checked by :func:`studio.jobs.backends.check`; this machine if left out.
 
     Raises:
         StudioError: if the workspace cannot be written.
@@ -65,7 +67,8 @@ def submit(recipe: Recipe, owner: str | None = None, parent: str | None = None, 
         db.execute(runs.insert().values(
             id=run_id, kind=recipe.kind, method=recipe.method, name=recipe.name, state=State.QUEUED,
             position=_last_position(db) + 1, recipe=recipe.to_dict(), owner=owner, created=time.time(), attempt=1,
-            resume=False, reason="", hint="", summary={}, parent=parent, tag=tag))
+            resume=False, reason="", hint="", summary={}, parent=parent, tag=tag,
+            backend=backend or backends.LOCAL))
     events.append(folder / "events.jsonl", "state", state=State.QUEUED)
     return get(run_id)
 
@@ -114,7 +117,7 @@ def active() -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute(query).mappings()]
 
 
-def claim(slots: int, light_slots: int = 2, orchestrators: int = 4) -> dict[str, Any] | None:
+def claim(slots: int, light_slots: int = 2, orchestrators: int = 4, couriers: int = 8) -> dict[str, Any] | None:
     """Take the next queued run that has a free slot and make it ``starting``; ``None`` if there is none.
 
     One immediate transaction counts what is active and marks the winner: of many callers exactly one gets a run.
@@ -123,18 +126,21 @@ def claim(slots: int, light_slots: int = 2, orchestrators: int = 4) -> dict[str,
         slots: Runs that may compute at once.
         light_slots: Light runs beside them.
         orchestrators: Runs that only wait for others; slots of their own, else they would keep out what they wait for.
+        couriers: Runs that compute on another machine; here they only take what comes home.
     """
     with writing() as db:
-        busy = db.execute(sa.select(runs.c.kind, runs.c.slot).where(runs.c.state.in_(sorted(ACTIVE)))).all()
-        used = [_lane(kind) for kind, _ in busy]
+        busy = db.execute(sa.select(runs.c.kind, runs.c.backend, runs.c.slot)
+                          .where(runs.c.state.in_(sorted(ACTIVE)))).mappings().all()
+        used = [_lane(row) for row in busy]
         room = {lane: most - used.count(lane)
-                for lane, most in (("light", light_slots), ("orchestrator", orchestrators), ("compute", slots))}
-        taken = {slot for kind, slot in busy if _lane(kind) == "compute"}
+                for lane, most in (("light", light_slots), ("orchestrator", orchestrators), ("courier", couriers),
+                                   ("compute", slots))}
+        taken = {row["slot"] for row in busy if _lane(row) == "compute"}
         for row in db.execute(_queued()).mappings():
-            if room[_lane(row["kind"])] <= 0:
+            if room[_lane(row)] <= 0:
                 continue
             slot = None
-            if _lane(row["kind"]) == "compute":
+            if _lane(row) == "compute":
                 slot = next(n for n in range(slots + len(taken)) if n not in taken)
             db.execute(runs.update().where(runs.c.id == row["id"]).values(
                 state=State.STARTING, started=time.time(), ended=None, slot=slot, pid=None, pid_started=None))
@@ -187,8 +193,11 @@ def stop_queued(run_id: str) -> bool:
         return True
 
 
-def resume(run_id: str) -> dict[str, Any]:
+def resume(run_id: str, backend: dict[str, Any] | None = None) -> dict[str, Any]:
     """Queue a stopped, failed or lost run again; it goes on from its newest complete checkpoint.
+
+    Args:
+        backend: Another place for it, checked; left out, where it was.
 
     Raises:
         StudioError: if it is not over, or succeeded.
@@ -202,7 +211,7 @@ def resume(run_id: str) -> dict[str, Any]:
         db.execute(runs.update().where(runs.c.id == run_id).values(
             state=State.QUEUED, resume=True, attempt=row["attempt"] + 1, position=_last_position(db) + 1,
             started=None, ended=None, exit_code=None, signal=None, reason="", hint="", field=None, pid=None,
-            pid_started=None))
+            pid_started=None, backend=backend or row["backend"]))
         row = _row(db, run_id)
     events.append(settings.run_dir(run_id) / "events.jsonl", "state", state=State.QUEUED)
     return row
@@ -245,7 +254,10 @@ def is_final(state: str) -> bool:
     return state in FINAL
 
 
-def _lane(kind: str) -> str:
+def _lane(row: Any) -> str:
+    kind = row["kind"]
+    if backends.remote(row["backend"]):
+        return "courier"
     return "light" if kind in LIGHT_KINDS else "orchestrator" if kind in ORCHESTRATORS else "compute"
 
 

@@ -30,6 +30,7 @@ from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, State
 from studio.jobs.worker import EXIT_DISK_FULL
 
 POLL = 0.5  # seconds between ticks
+_OF_ONE_RUN = ("ATELIER_BACKEND", "ATELIER_HF_TOKEN")  # a guardian that moves the queue on has them, its successor must not
 START_LIMIT = 45.0  # seconds in which a claimed run must have a guardian
 
 _log = logging.getLogger(__name__)
@@ -206,15 +207,15 @@ class Supervisor:
 def _environment(run: dict[str, Any], folder: Path, threads: int) -> dict[str, str]:
     """What guardian and worker are told."""
     paths = [str(settings.ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    env = os.environ | {"STUDIO_HOME": str(settings.home()), "ATELIER_RUN_DIR": str(folder),
+    mine = {name: value for name, value in os.environ.items() if name not in _OF_ONE_RUN}
+    env = mine | {"STUDIO_HOME": str(settings.home()), "ATELIER_RUN_DIR": str(folder),
                         "ATELIER_WORKER_THREADS": str(threads), "ATELIER_RESUME": str(int(run["resume"])),
                         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1",
                         "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if backends.remote(run["backend"]):
         from studio.jobs.backends import tokens
 
-        # The courier ends the worker there, which may take its time; only one that hangs itself is ended from here.
-        env |= {"ATELIER_BACKEND": json.dumps(run["backend"]), "ATELIER_STOP_GRACE": "1200"} | tokens.environment(run)
+        env |= {"ATELIER_BACKEND": json.dumps(run["backend"])} | tokens.environment(run)
     names = gpus()
     if len(names) > 1 and run["slot"] is not None:
         env["CUDA_VISIBLE_DEVICES"] = names[run["slot"] % len(names)]

@@ -55,11 +55,16 @@ def m004_children(db: Connection) -> None:
     db.exec_driver_sql("CREATE INDEX runs_parent ON runs (parent, created)")
 
 
+def m005_backend(db: Connection) -> None:
+    db.exec_driver_sql("ALTER TABLE runs ADD COLUMN backend TEXT NOT NULL DEFAULT '{\"name\": \"local\"}'")
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     m001_runs,
     m002_library,
     m003_chats,
     m004_children,
+    m005_backend,
 ]
 
 

@@ -1,0 +1,89 @@
+"""A Ray cluster of one small node on free ports, with a folder of its own, as ``ray start --head`` makes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Cluster:
+    """``start()`` until the dashboard answers at ``address``; ``stop()`` ends every process of it, and no other."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a short path: Ray puts sockets in it
+        self.gcs, self.dashboard = free_port(), free_port()
+        self.address = f"http://127.0.0.1:{self.dashboard}"
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        # What runs on the cluster finds the tests' fake method; of the studio's own workspace it must know nothing.
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("STUDIO_", "RAY_"))} | {
+            "PYTHONPATH": str(ROOT), "ATELIER_PLUGINS": "tests.jobs.fake:register", "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DISABLE_DOCKER_CPU_WARNING": "1", "OMP_NUM_THREADS": "1", "PATH": os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+        with open(self.folder / "head.log", "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={self.gcs}",
+                 f"--dashboard-port={self.dashboard}", "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1",
+                 f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
+                 f"--temp-dir={self.folder}", "--num-cpus=4", "--num-gpus=0", "--object-store-memory=80000000",
+                 "--disable-usage-stats"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, cwd=self.folder,
+                start_new_session=True)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=5).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, (self.folder / "head.log").read_text()
+                time.sleep(0.2)
+        raise AssertionError("no Ray dashboard:\n" + (self.folder / "head.log").read_text())
+
+    def processes(self) -> list[psutil.Process]:
+        """All that Ray started for this cluster."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if str(self.folder) in " ".join(process.cmdline()) or process.environ().get("RAY_JOB_ID") and str(
+                        self.folder) in process.environ().get("RAY_SESSION_DIR", ""):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return [process for process in found if process.pid != os.getpid()]
+
+    def kill(self) -> None:
+        """Every process at once, as when the machine is switched off."""
+        tree = self.processes()
+        if self._process and self._process.poll() is None:
+            head = psutil.Process(self._process.pid)
+            tree += [*head.children(recursive=True), head]
+        for process in set(tree):
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.Error:
+                continue
+        psutil.wait_procs(set(tree), timeout=10)
+        if self._process:
+            self._process.wait()
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
