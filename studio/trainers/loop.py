@@ -45,13 +45,29 @@ class StudioTrainer(Kept, SFTTrainer):
             made = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             self._metrics["train" if training else "eval"].pop("num_tokens", None)
             return made
-        inputs["use_cache"] = False
-        loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
+        labels = inputs["labels"]
+        outputs = model(**{key: value for key, value in inputs.items() if key != "labels"}, use_cache=False)
+        # learned tokens before the text (P-Tuning, prompt tuning) have logits but no labels
+        logits = outputs.logits[:, -labels.shape[1]:]
+        loss = self._nll(logits[:, :-1], labels[:, 1:], num_items_in_batch)
         if not training or self._logs_next():
-            # learned tokens before the text (P-Tuning, prompt tuning) have logits but no labels
-            logits = outputs.logits[:, -inputs["labels"].shape[1]:]
-            self._measure(logits, inputs["labels"], "train" if training else "eval")
+            self._measure(logits, labels, "train" if training else "eval")
         return (loss, outputs) if return_outputs else loss
+
+    def _nll(self, logits: torch.Tensor, labels: torch.Tensor, items: Any) -> torch.Tensor:
+        """The loss in the order of operations of TRL's tiled one, so that both give the same digits.
+
+        The model's own (``cross_entropy``) sums in another order: up to four units in the last place apart.
+        """
+        seen = labels != -100
+        logits = logits.float()
+        said = logits.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        said = said.masked_fill(~seen, 0)
+        lost = -said if self.args.loss_type == "nll" else -said * said.exp().detach()  # DFT, arXiv 2508.05629
+        loss = lost.sum() / torch.as_tensor(seen.sum() if items is None else items).clamp(min=1)
+        if self.args.average_tokens_across_devices and items is not None:
+            loss = loss * self.accelerator.num_processes  # DDP takes the mean of the processes' gradients
+        return loss
 
     def _logs_next(self) -> bool:
         step = self.state.global_step + 1
@@ -71,7 +87,10 @@ class StudioTrainer(Kept, SFTTrainer):
         self._metrics[mode]["entropy"].append(entropy.item())
 
     def count_tokens(self) -> int:
-        self.memory["num_tokens"] += int(self._tokens)
+        seen = self._tokens
+        if self.args.world_size > 1:
+            seen = self.accelerator.reduce(torch.as_tensor(seen, device=self.accelerator.device), "sum")
+        self.memory["num_tokens"] += int(seen)
         self._tokens = 0
         return self.memory["num_tokens"]
 

@@ -17,10 +17,11 @@ def check(recipe: Any) -> None:
     Raises:
         StudioError: unknown model or data, a sample longer than the model's context.
     """
-    from studio.trainers import data
+    from studio.trainers import data, spread
 
     model = refs.resolve_model(recipe.model)
     data.check(recipe)
+    spread.check(recipe)
     if model.meta.get("peft_type") in PROMPT_TYPES:
         raise StudioError(f"{model.label} is made of learned tokens, which cannot be trained further.",
                           "Start from the model it belongs to.", "model")
@@ -42,8 +43,10 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
         quantization: Arguments of ``BitsAndBytesConfig`` for a base that is held in fewer bits.
         table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
     """
-    from studio.trainers import data, finish, load, loop, plan, settings
+    from studio.trainers import data, finish, load, loop, plan, settings, spread
 
+    if spread.wanted(recipe):
+        return spread.run(recipe, ctx)
     began = time.time()
     load.quiet()
     gpu = settings.has_gpu()
