@@ -16,8 +16,9 @@ _ENDS = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 
 class LanguageOptions(Options):
-    language: str = field("en", "Language", "The language of a good answer, as a code of two letters.", max_length=8, choices={
-        "": "That of the question", "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian",
+    language: str = field("en", "Language", "The language of a good answer, as a code of two letters. Left empty, it is that of "
+                          "the question.", max_length=8, placeholder="that of the question", choices={
+        "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian",
         "pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "ru": "Russian", "uk": "Ukrainian", "tr": "Turkish",
         "ar": "Arabic", "hi": "Hindi", "zh": "Chinese", "ja": "Japanese", "ko": "Korean"})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from studio.datasets import verify
 from studio.datasets.verify import Undecided, Verdict
 from studio.errors import StudioError
@@ -20,12 +22,13 @@ FORMS = {
 
 
 class PatternOptions(Reference):
-    form: str = field("", "Form", "A ready pattern. Left empty, the one below is used.", max_length=40, choices={
-        "": "A pattern of my own", "think_answer": "<think>…</think><answer>…</answer>", "think": "<think>…</think>, then an "
-        "answer", "boxed": "\\boxed{…} somewhere", "final": "#### and the answer on the last line",
-        "sentence": "One line that ends as a sentence"})
+    form: Literal["", "think_answer", "think", "boxed", "final", "sentence"] = field(
+        "", "Form", "A ready pattern, or one of your own.",
+        choices={"": "A pattern of my own", "think_answer": "<think>…</think><answer>…</answer>",
+                 "think": "<think>…</think>, then an answer", "boxed": "\\boxed{…} somewhere",
+                 "final": "#### and the answer on the last line", "sentence": "One line that ends as a sentence"})
     pattern: str = field("", "Pattern", "A regular expression that is found in a good answer; \\A and \\Z stand for its "
-                         "beginning and end. Left empty, it is the row's own, in the column under 'More'.",
+                         "beginning and end. Left empty, it is the row's own, in the column under 'Advanced'.",
                          max_length=2000, when={"form": [""]})
     ignore_case: bool = field(False, "Ignore case", "Capital letters do not matter to the pattern.", group="advanced")
 
@@ -38,8 +41,6 @@ class Pattern(Checked):
     Options = PatternOptions
 
     def check(self) -> None:
-        if self.options.form and self.options.form not in FORMS:
-            raise StudioError(f"There is no form '{self.options.form}'.", f"Known: {', '.join(FORMS)}.", "form")
         if not (self.options.form or self.options.pattern or self.options.column):
             raise StudioError("There is no pattern.", "Choose a form or write a pattern.", "pattern")
         if not self.options.form and self.options.pattern:
