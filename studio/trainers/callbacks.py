@@ -89,7 +89,7 @@ class Watch(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict | None = None, **_: Any) -> None:
         if state.global_step == 0:
             return
-        memory, loss = self.trainer.memory, (metrics or {}).get("eval_loss")
+        memory, loss = self.trainer.memory, self.trainer.verdict(metrics or {})
         if loss is not None and (memory["best"] is None or loss < memory["best"]):
             memory |= {"best": loss, "best_step": state.global_step, "bad": 0}
             control.should_save = control.should_save or self.trainer.pick_best
