@@ -106,10 +106,12 @@ def poll(data: dict, request: gr.Request) -> dict:
 
 @answer
 def runs(data: dict, request: gr.Request) -> list:
-    """Runs as a table shows them, the newest first; ``curves`` adds a small loss curve to the first ones."""
+    """Runs as a table shows them, the newest first; ``curves`` adds a small loss curve to the first ones, ``top`` leaves
+    out what other runs started."""
     if on_space() and owner_of(request) is None:
         return []
-    rows = api.runs(owner=owner_of(request), limit=min(int(data.get("limit") or 200), 1000))
+    rows = api.runs(owner=owner_of(request), limit=min(int(data.get("limit") or 200), 1000),
+                    parent="" if data.get("top") else None)
     known = labels(owner_of(request)) if data.get("curves") else {}
     made = []
     for place, row in enumerate(rows):
@@ -122,7 +124,8 @@ def runs(data: dict, request: gr.Request) -> list:
 @answer
 def run(data: dict, request: gr.Request) -> dict:
     found, known = own_run(data.get("run"), request, details=True), labels(owner_of(request))
-    return found | {"uses": [known.get(ref, ref) for key in ("model", "dataset") if (ref := found["recipe"].get(key))]}
+    return found | {"uses": [known.get(ref, ref) for key in ("model", "dataset")
+                             if (ref := (found["recipe"].get("recipe") or found["recipe"]).get(key))]}
 
 
 @answer
@@ -190,8 +193,10 @@ def dock(data: dict, request: gr.Request) -> dict:
 
 def brief(row: dict[str, Any]) -> dict[str, Any]:
     """A run as lists show it."""
-    keys = ("id", "kind", "method", "label", "state", "position", "created", "started", "ended", "reason")
+    keys = ("id", "kind", "method", "label", "state", "position", "created", "started", "ended", "reason", "parent", "tag",
+            "children")
     recipe, summary = row.get("recipe") or {}, row.get("summary") or {}
+    recipe = recipe.get("recipe") or recipe  # of a sweep: what it varies
     return {key: row.get(key) for key in keys} | {
         "model": recipe.get("model"), "dataset": recipe.get("dataset"), "loss": summary.get("train_loss"),
         "eval_loss": summary.get("eval_loss")}

@@ -40,6 +40,7 @@ def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
                 with gr.Column(elem_classes=["st-card", "st-start"]):
                     widgets.mounted("estimate", eid(tab, "estimate"), tab=tab)
                     start = gr.Button(label(f"{tab}.start"), variant="primary", elem_id=eid(tab, "start"))
+                    widgets.mounted("sweep", eid(tab, "sweep"), tab=tab)
                 widgets.mounted("panel", eid(tab, "panel"), tab=tab)
         with gr.Column(elem_classes=["st-live-view"]):
             live_run.build(tab)

@@ -6,6 +6,7 @@
   studio.shownRun = (tab) => studio.lives[tab]?.run || null;
   const RESUMABLE = ["failed", "stopped", "lost"];
   const LOG_LINES = 400;
+  const TILES = [[["loss", "loss"]], [["eval_loss", "eval_loss"]], [["speed", "tokens_per_second"]]]; // of plain training
 
   class Live {
     constructor({ element, root, props, watch }) {
@@ -27,7 +28,7 @@
       if (body) body.dataset.view = run ? "live" : "setup";
       if (studio.tabNow() === this.tab) { studio.setParam("tab", this.tab); studio.setParam("run", this.run); }
       if (!run) { this.root.innerHTML = ""; this.charts = null; return window.dispatchEvent(new CustomEvent("studio:back", { detail: this.tab })); }
-      Object.assign(this, { cursor: 0, state: null, details: null, samples: [], overlays: {}, stale: 0 });
+      Object.assign(this, { cursor: 0, state: null, details: null, charts: null, watched: null, samples: [], overlays: {}, stale: 0 });
       this.draw();
       window.scrollTo({ top: 0 });
       this.poll();
@@ -45,24 +46,35 @@
         <ul class="st-findings st-warnings"></ul>
         <div class="st-run-grid"><div class="st-card st-run-charts"></div>
           <div class="st-card st-run-side"><div class="st-views" role="tablist">
+            <button type="button" role="tab" data-side="rollouts" aria-selected="false" hidden>${esc(t("rollouts.title"))}</button>
             <button type="button" role="tab" data-side="samples" aria-selected="true">${esc(t("live.samples"))}</button>
             <button type="button" role="tab" data-side="log" aria-selected="false">${esc(t("live.log"))}</button>
             <button type="button" role="tab" data-side="checkpoints" aria-selected="false">${esc(t("live.checkpoints"))}</button>
             <button type="button" role="tab" data-side="recipe" aria-selected="false">${esc(t("live.recipe"))}</button></div>
-          <div data-pane="samples"></div><div data-pane="log" hidden><pre class="st-log" tabindex="0" aria-label="${esc(t("live.log"))}"></pre></div>
+          <div data-pane="rollouts" hidden></div><div data-pane="samples"></div><div data-pane="log" hidden><pre class="st-log" tabindex="0" aria-label="${esc(t("live.log"))}"></pre></div>
           <div data-pane="checkpoints" hidden></div><div data-pane="recipe" hidden></div></div></div>`;
       this.$ = (selector) => this.root.querySelector(selector);
       this.$(".st-back").onclick = () => this.show(null);
-      this.$(".st-views").onclick = (event) => {
-        const side = event.target.dataset.side;
-        if (!side) return;
-        for (const button of this.root.querySelectorAll("[data-side]")) button.setAttribute("aria-selected", String(button.dataset.side === side));
-        for (const pane of this.root.querySelectorAll("[data-pane]")) pane.hidden = pane.dataset.pane !== side;
-        if (side === "log") this.$(".st-log").scrollTop = 1e9;
-      };
-      this.charts = new studio.Charts(this.$(".st-run-charts"));
-      this.compareControl();
+      this.$(".st-views").onclick = (event) => event.target.dataset.side && this.side(event.target.dataset.side);
       this.drawSamples();
+    }
+
+    /** Show one pane beside the charts. */
+    side(name) {
+      for (const button of this.root.querySelectorAll("[data-side]")) button.setAttribute("aria-selected", String(button.dataset.side === name));
+      for (const pane of this.root.querySelectorAll("[data-pane]")) pane.hidden = pane.dataset.pane !== name;
+      if (name === "log") this.$(".st-log").scrollTop = 1e9;
+    }
+
+    /** What is watched depends on what kind of run it is. */
+    async prepare(run) {
+      const details = await studio.call("run", { run });
+      if (run !== this.run) return;
+      this.watched = studio.watched(details);
+      this.charts = new studio.Charts(this.$(".st-run-charts"), this.watched);
+      this.rollouts = new studio.Rollouts(this.$("[data-pane=rollouts]"));
+      if (this.watched?.rolls) { this.$("[data-side=rollouts]").hidden = false; this.side("rollouts"); }
+      this.compareControl();
     }
 
     async poll() {
@@ -71,6 +83,8 @@
       if (this.state && !studio.active(this.state) && this.settled) return;
       this.polling = true;
       try {
+        if (!this.charts) await this.prepare(run);
+        if (run !== this.run) return;
         const news = await studio.call("poll", { run, cursor: this.cursor });
         if (run !== this.run) return;
         this.online();
@@ -103,13 +117,14 @@
 
     async take(news) {
       const before = this.state;
-      if (news.reset) { this.charts.clear(); this.samples = []; this.$(".st-log").textContent = ""; this.$(".st-warnings").innerHTML = ""; }
+      if (news.reset) { this.charts.clear(); this.rollouts.clear(); this.samples = []; this.$(".st-log").textContent = ""; this.$(".st-warnings").innerHTML = ""; }
       this.cursor = news.cursor;
       this.news = { ...(this.news || {}), ...news, progress: news.progress || this.news?.progress };
       if (news.reset || !before) this.news.progress = news.progress;
       this.charts.add(news.series || {});
       if (news.log) this.log(news.log);
       if (news.samples?.length) { this.samples.push(...news.samples); this.drawSamples(); }
+      if (news.rollouts?.length) { this.rollouts.add(news.rollouts); this.$("[data-side=rollouts]").hidden = false; }
       for (const warning of news.warnings || []) this.warn(warning);
       const changed = news.state !== before;
       this.state = news.state;
@@ -126,7 +141,7 @@
     }
 
     about() {
-      const run = this.details, learns = ["sft", "pretrain"].includes(run.kind);
+      const run = this.details, learns = studio.trains(run.kind);
       if (!learns && !this.root.querySelector(".st-run-grid.st-no-charts")) { this.$(".st-run-grid").classList.add("st-no-charts"); this.$("[data-side=log]").click(); }
       this.$("h1").textContent = run.label;
       this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), studio.method(run), ...run.uses].filter(Boolean).map(esc).join(" · ");
@@ -134,6 +149,7 @@
       const rows = Object.entries(run.recipe || {}).filter(([name]) => name !== "schema_version");
       recipe.innerHTML = `<table class="st-table"><tbody>${rows.map(([name, v]) => `<tr><th scope="row">${esc(name)}</th><td>${esc(typeof v === "object" ? JSON.stringify(v) : v === "" ? "–" : v)}</td></tr>`).join("")}</tbody></table>`;
       this.drawCheckpoints();
+      studio.views?.[run.parent ? "child" : run.kind]?.(this);
     }
 
     status() {
@@ -148,10 +164,10 @@
       this.$("[data-eta]").textContent = this.state === "running" && progress?.eta != null ? t("live.eta", { time: studio.duration(progress.eta) })
         : this.state === "stopping" ? t("live.stopping") : this.state === "starting" ? t("live.starting") : this.state === "queued" ? t("live.queued") : "";
       const ended = run.ended || Date.now() / 1000, last = (name) => this.charts.lines[name]?.last;
-      const tiles = [["live.loss", studio.num(last("loss"))], ["live.eval_loss", studio.num(last("eval_loss"))],
-        ["live.speed", last("tokens_per_second") === undefined ? "–" : studio.num(last("tokens_per_second"), 3)],
-        ["live.elapsed", run.started ? studio.duration(ended - run.started) : "–"]];
-      this.$("[data-tiles]").innerHTML = tiles.map(([key, v]) => `<div><dt>${esc(t(key))}</dt><dd>${esc(v)}</dd></div>`).join("");
+      const figures = (this.watched?.tiles || TILES).map((ways) => ways.find(([, name]) => last(name) !== undefined) || ways[0]);
+      const tiles = [...figures.map(([key, name]) => [key, last(name) === undefined ? "–" : studio.num(last(name), key === "speed" ? 3 : 4)]),
+        ["elapsed", run.started ? studio.duration(ended - run.started) : "–"]];
+      this.$("[data-tiles]").innerHTML = tiles.map(([key, v]) => `<div><dt>${esc(t(`live.${key}`))}</dt><dd>${esc(v)}</dd></div>`).join("");
     }
 
     banner() {
@@ -171,7 +187,7 @@
       try {
         await studio.call(what, { run: this.run });
         this.settled = false;
-        if (what === "resume") this.cursor = 0, this.charts.clear(), this.samples = [], this.$(".st-log").textContent = "", this.$(".st-warnings").innerHTML = "", this.state = null, this.details = null;
+        if (what === "resume") this.cursor = 0, this.charts.clear(), this.rollouts.clear(), this.samples = [], this.$(".st-log").textContent = "", this.$(".st-warnings").innerHTML = "", this.state = null, this.details = null;
         await this.poll();
       } catch (error) { studio.failed(error); }
     }
@@ -185,8 +201,8 @@
         place.append(made);
       };
       if (studio.active(this.state) && this.state !== "stopping") button(this.state === "queued" ? "action.cancel_run" : "live.stop", () => this.do("stop"), "st-danger");
-      if (this.details.kind !== "data") button("live.python", (made) => this.python(made));
-      if (["sft", "pretrain"].includes(this.details.kind)) button("live.again", () => studio.again(this.details));
+      if (!["data", "sweep", "flow"].includes(this.details.kind)) button("live.python", (made) => this.python(made));
+      if (studio.trains(this.details.kind)) button("live.again", () => studio.again(this.details));
       const after = this.$(".st-after");
       after.hidden = !["succeeded", "stopped"].includes(this.state) || !(this.details.artifacts || []).length;
       if (!after.hidden) studio.artifactActions(after, this.details);
@@ -213,6 +229,8 @@
       item.className = "st-finding st-level-warning";
       item.innerHTML = `<b>${esc(warning.message)}</b>${warning.hint ? `<span>${esc(warning.hint)}</span>` : ""}`;
       this.$(".st-warnings").append(item);
+      const at = studio.warnedAt(warning.code);
+      if (at) this.charts.tell(at, warning);
     }
 
     drawSamples() {
@@ -248,7 +266,7 @@
       };
       select.onfocus = async () => {
         const runs = await studio.call("runs", { limit: 100 }).catch(() => []);
-        select.innerHTML = `<option value="">${esc(t("chart.overlay.none"))}</option>` + runs.filter((r) => r.id !== this.run && ["sft", "pretrain"].includes(r.kind)).map((r) => `<option value="${esc(r.id)}">${esc(r.label)}</option>`).join("");
+        select.innerHTML = `<option value="">${esc(t("chart.overlay.none"))}</option>` + runs.filter((r) => r.id !== this.run && studio.trains(r.kind)).map((r) => `<option value="${esc(r.id)}">${esc(r.label)}</option>`).join("");
       };
       select.onchange = async () => {
         const id = select.value, name = select.selectedOptions[0].textContent;

@@ -70,7 +70,7 @@ class SweepRecipe(Recipe):
             return parse(value).to_dict()
         except RecipeError as err:
             name, message = next(iter(err.fields.items()))
-            raise ValueError(f"{name}: {message}") from err
+            raise ValueError(f"in the base recipe, {name}: {message}") from err
         except StudioError as err:
             raise ValueError(f"{err.message} {err.hint}".strip()) from err
 

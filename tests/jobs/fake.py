@@ -22,6 +22,7 @@ class FakeRecipe(Recipe):
     steps: int = field(5, "Steps", "How often.", ge=0)
     pause: float = field(0.0, "Pause", "Seconds between steps.", ge=0)
     save_every: int = field(0, "Save every", "Steps between checkpoints; 0 for none.", ge=0)
+    level: float = field(0.0, "Level", "What the loss falls to.", ge=-100, le=100)
     memory: int = field(0, "Memory", "Bytes it says it needs; 0 for unknown.", ge=0)
 
 
@@ -43,7 +44,7 @@ class Fake(Method):
         first = int(ctx.resume_from.name.split("-")[1]) if ctx.resume_from else 0
         step = first
         for step in range(first + 1, recipe.steps + 1):
-            ctx.metric(step, loss=1.0 / step)
+            ctx.metric(step, loss=recipe.level + 1.0 / step)
             ctx.progress(step, recipe.steps)
             if recipe.save_every and step % recipe.save_every == 0:
                 _save(ctx, step)
@@ -54,6 +55,13 @@ class Fake(Method):
         (ctx.output / "weights.txt").write_text(str(step))
         ctx.artifact("file", ctx.output / "weights.txt", "weights", {"step": step}, [("starter", "base")])
         return {"step": step, "first": first, "threads": ctx.threads, "nan": float("nan")}
+
+    @staticmethod
+    def _half(recipe: FakeRecipe, ctx: Context) -> dict[str, Any]:
+        """Fails where the level is low: a sweep meets bad settings too."""
+        if recipe.level < 1:
+            raise StudioError("The loss stopped being a number.", "Lower the learning rate.", "learning_rate")
+        return Fake._emit(recipe, ctx)
 
     @staticmethod
     def _wait(recipe: FakeRecipe, ctx: Context) -> dict[str, Any]:
