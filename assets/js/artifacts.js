@@ -3,11 +3,10 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const LICENSES = ["apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "openrail", "llama3.1", "gemma", "other"];
-  const TAB = { sft: "finetune", pretrain: "pretrain" };
 
   /** The form again, filled with a run's recipe. */
   studio.again = (run) => {
-    const tab = TAB[run.kind];
+    const tab = studio.tabOf[run.kind];
     studio.lives[tab]?.show(null);
     studio.open(tab, { values: run.recipe });
   };
