@@ -87,6 +87,17 @@ def _families() -> dict[str, Registry]:
 
     align = Registry("align", "Align", "an aligned model or adapter")
     align.add("dpo", "studio.aligners.dpo:Dpo")
+    align.add("kto", "studio.aligners.kto:Kto")
+    align.add("orpo", "studio.aligners.orpo:Orpo")
+    align.add("cpo", "studio.aligners.cpo:Cpo")
+    align.add("simpo", "studio.aligners.simpo:Simpo")
+    align.add("reward", "studio.aligners.reward:Reward")
+
+    align.add("grpo", "studio.aligners.grpo:Grpo")
+    align.add("rloo", "studio.aligners.rloo:Rloo")
+    align.add("online_dpo", "studio.aligners.online_dpo:OnlineDpo")
+    align.add("gkd", "studio.aligners.gkd:Gkd")
+    align.add("gold", "studio.aligners.gold:Gold")
 
     data = Registry("data", "Dataset", "a dataset")
     data.add("pipeline", "studio.datasets.pipeline:Pipeline")

@@ -18,6 +18,9 @@ class AlignMethod(Method):
         arguments: Recipe fields that the config takes under their own names.
         head: What the model ends in: ``causal`` (it writes) or ``reward`` (it gives one number).
         forwards: How many times the work of plain training on the same tokens a step costs, for the estimate.
+        reference: It compares with a frozen model, which is a second copy in memory where all weights are trained.
+        whole: Its trainer leaves out samples longer than ``max_length``, instead of cutting them.
+        spare: Tokens of an answer that must be left behind the cut, or its loss is not a number.
     """
 
     trainer: ClassVar[str]
@@ -25,6 +28,9 @@ class AlignMethod(Method):
     arguments: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[str] = "causal"
     forwards: ClassVar[float] = 1.0
+    reference: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    spare: ClassVar[int] = 0
 
     @classmethod
     def settings(cls, recipe: Any) -> dict[str, Any]:
@@ -40,6 +46,34 @@ class AlignMethod(Method):
     def wrap(cls, trainer: type) -> type:
         """The trainer class with what this method adds to it; ``Kept`` is in it already."""
         return trainer
+
+    @classmethod
+    def steps(cls, recipe: Any, samples: int) -> int:
+        """Optimiser steps of the whole run."""
+        from studio.trainers import plan
+
+        return plan.total_steps(recipe, samples)
+
+    @classmethod
+    def fitting(cls, recipe: Any, ctx: Any, tokenizer: Any, rows: list) -> list:
+        """The rows that this method can read with this model; says what is cut or left out."""
+        from studio.aligners import cut
+
+        return cut.told(rows, cls, recipe, tokenizer, ctx.warning) if cls.shape in cut.SIDES else rows
+
+    @classmethod
+    def result(cls, recipe: Any, model: Any, ref: Any) -> Any:
+        """What is stored of the trained model: itself, or what is made of it."""
+        return model
+
+    @classmethod
+    def end(cls, trainer: Any) -> None:
+        """Ends what ``parts`` began; called however the training went."""
+
+    @classmethod
+    def outcome(cls, recipe: Any, trainer: Any) -> dict[str, Any]:
+        """What the run's summary says beyond losses, and what else its result came from."""
+        return {}
 
     @classmethod
     def lora(cls, recipe: Any) -> dict[str, Any] | None:
@@ -64,9 +98,13 @@ class AlignMethod(Method):
         from studio.aligners import data
         from studio.library import refs
         from studio.library.modelinfo import PROMPT_TYPES
+        from studio.trainers import spread
 
         model = refs.resolve_model(recipe.model)
+        if cls.head == "causal":
+            refs.check_writes(model)
         data.check(recipe, cls.shape)
+        spread.check(recipe)
         if model.meta.get("peft_type") in PROMPT_TYPES:
             raise StudioError(f"{model.label} is made of learned tokens, which cannot be trained further.",
                               "Start from the model it belongs to.", "model")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from studio.recipe import Recipe, field
 from studio.trainers.common import (DataFields, ExtraFields, LearnFields, LengthFields, LoraFields, ModelFields,
-                                    WatchFields)
+                                    SpreadFields, WatchFields)
 
 
 class _Choice(Recipe):
@@ -48,7 +48,7 @@ class TemplateFields(Recipe):
                  "chatml": "ChatML", "none": "None: prompt and answer as plain text"})
 
 
-class AlignRecipe(ExtraFields, WatchFields, LearnFields, TrainFields, TemplateFields, DataFields, ModelFields):
+class AlignRecipe(ExtraFields, WatchFields, SpreadFields, LearnFields, TrainFields, TemplateFields, DataFields, ModelFields):
     """Everything the methods share."""
 
     kind: ClassVar[str] = "align"
@@ -56,6 +56,26 @@ class AlignRecipe(ExtraFields, WatchFields, LearnFields, TrainFields, TemplateFi
 
 class PreferenceRecipe(LengthFields, AlignRecipe):
     """Methods that learn from given answers, whose whole samples are cut at a length."""
+
+
+class ReferenceFields(Recipe):
+    """The frozen model that the trained one is compared with."""
+
+    ref_model: str = field("", "Reference model", "What the model is compared with. Left empty, it is the model as it was at "
+                           "the start, which is right unless you know otherwise.", group="method", widget="model",
+                           placeholder="the model itself, before the training", max_length=1000)
+    precompute_ref_log_probs: bool = field(
+        False, "Ask the reference first", "Computes what the reference says of all samples before the training, so that it "
+        "need not stay in memory. Slower to begin, faster with several epochs.", group="method", library="trl.DPOConfig")
+    sync_ref_model: bool = field(False, "Reference follows (TR-DPO)", "Moves the reference towards the trained model now and "
+                                 "then (arXiv 2404.09656), so that it may go further. Only when all weights are trained.",
+                                 group="method", library="trl.DPOConfig")
+    ref_model_mixup_alpha: float = field(0.6, "Share taken over", "How much of the trained model the reference takes over "
+                                         "each time; 0.6 is the paper's. 1 makes it the trained model.", group="method",
+                                         library="trl.DPOConfig", when={"sync_ref_model": [True]}, ge=0, le=1)
+    ref_model_sync_steps: int = field(512, "Follows every", "Steps between two moves of the reference. The paper has 512; a "
+                                      "short run needs fewer.", group="method", library="trl.DPOConfig", unit="steps",
+                                      when={"sync_ref_model": [True]}, ge=1, le=10_000_000)
 
 
 def rate(starter: float, large: str) -> Any:

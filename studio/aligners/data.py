@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -33,6 +35,7 @@ class Found:
     train: list[Row]
     held: list[Row]
     notes: list[str] = field(default_factory=list)  # what was converted or left out, as sentences
+    warnings: list[tuple[str, str, str]] = field(default_factory=list)  # (code, message, hint)
     source: Any = None  # the studio.datasets.formats.Rows they come from
 
     def digest(self) -> str:
@@ -57,9 +60,7 @@ def check(recipe: Any, shape: str) -> None:
             continue
         try:
             formats.check(ref, recipe.columns, purpose="as_is")
-            first = list(islice(_opened(ref, recipe.columns, shape), LOOKED_AT))
-            if first:
-                converted(first, shape, refs_label(ref))
+            _glance(ref, recipe.columns, shape)
         except StudioError as err:
             raise StudioError(err.message, err.hint, name if name == "eval_dataset" else err.field) from err
     if recipe.report_to != "none":
@@ -83,24 +84,63 @@ def listed(ref: str, columns: dict[str, str], shape: str) -> tuple[Iterator[Row]
                             **(row.get("tags") or {})}} for row in found), found
 
 
+@dataclass
+class Glance:
+    """The first rows of a dataset in a shape.
+
+    Attributes:
+        rows: Converted ones.
+        total: How many the whole dataset gives, exactly or by its size; ``None`` where that is not known.
+        notes: What is done to them, as sentences.
+    """
+
+    rows: list[Row]
+    total: int | None
+    notes: list[str]
+
+
+def glance(recipe: Any, shape: str) -> Glance:
+    """A quick look at the data of a recipe, once per state of the file.
+
+    Raises:
+        StudioError: unreadable data, or no rows of that shape.
+    """
+    return _glance(recipe.dataset, recipe.columns, shape)
+
+
+def _glance(ref: str, columns: dict[str, str], shape: str) -> Glance:
+    from studio.library import refs
+
+    path = refs.resolve_dataset(ref).path
+    if path is None:
+        return Glance([], None, [])  # what the Hub holds is only known when it is fetched
+    state = path.stat()
+    return _glanced(ref, tuple(sorted(columns.items())), shape, str(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=32)
+def _glanced(ref: str, columns: tuple, shape: str, path: str, stamp: int, size: int) -> Glance:
+    each, found = listed(ref, dict(columns), shape)
+    first = list(islice(each, LOOKED_AT))
+    rows, notes = converted(first, shape, refs_label(ref)) if first else ([], [])
+    if len(first) < LOOKED_AT:
+        return Glance(rows, len(rows), notes)
+    read = found.source.count() if found.detected.canonical else size / max(1, len(json.dumps(first))) * len(first)
+    return Glance(rows, int(read * len(rows) / len(first)), notes)
+
+
 def refs_label(ref: str) -> str:
     from studio.library import refs
 
     return refs.resolve_dataset(ref).label
 
 
-def _opened(ref: str, columns: dict[str, str], shape: str) -> Any:
-    from studio.library import refs
-
-    if refs.resolve_dataset(ref).path is None:
-        return []  # what the Hub holds is only known when it is fetched
-    return listed(ref, columns, shape)[0]
-
-
 def read(recipe: Any, shape: str) -> Found:
     """All rows of a recipe in a shape, a part of them kept for validation.
 
     A row and what is made of it stay on one side: both halves of a pair are learned from, or both are validated on.
+    Single marked answers are shuffled once, because their trainer takes them in their order, each batch at a time, and
+    learns little from a batch of good ones alone or of the two halves of a pair.
 
     Raises:
         StudioError: unreadable data, or no rows of that shape.
@@ -115,9 +155,26 @@ def read(recipe: Any, shape: str) -> Found:
         train, held = everything, list(listed(own, columns, shape)[0])
     else:
         train, held = formats.split(everything, recipe.eval_share, recipe.seed)
-    made, notes = converted(train, shape, refs_label(recipe.dataset))
-    kept = converted(held, shape, refs_label(own or recipe.dataset))[0] if held else []
-    return Found(made, kept, notes, rows)
+    label = refs_label(recipe.dataset)
+    if shape == "pairs" and not own:  # a good and a bad answer make a pair, on whichever side they would have stood
+        pairs, notes = converted(everything, shape, label)
+        made, kept = formats.split(pairs, recipe.eval_share, recipe.seed)
+    else:
+        made, notes = converted(train, shape, label)
+        kept = converted(held, shape, refs_label(own or recipe.dataset))[0] if held else []
+    if shape == "unpaired":
+        for part in (made, kept):
+            random.Random(recipe.seed).shuffle(part)
+    return Found(made, kept, notes, _few(everything, made + kept) if shape == "pairs" else [], rows)
+
+
+def _few(rows: list[Row], pairs: list[Row]) -> list[tuple[str, str, str]]:
+    """A warning where most of the marked answers found no partner."""
+    marked = sum("label" in row for row in rows)
+    if not marked or len(pairs) >= marked / 4:
+        return []
+    return [("few-pairs", f"Only {len(pairs)} pairs could be made of {marked} marked answers: a pair needs a good and a bad answer "
+             "to the same question.", "KTO learns from marked answers as they are.")]
 
 
 def converted(rows: list[Row], shape: str, label: str) -> tuple[list[Row], list[str]]:
@@ -145,14 +202,19 @@ _LEFT = {"pairs": "they have no better and worse answer", "prompts": "they ask n
 
 
 def _pairs(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    keys = ("prompt", "chosen", "rejected")
     if not any("label" in row for row in rows):
-        return [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in rows if "chosen" in row], []
+        made = [row for row in rows if "chosen" in row]
+        if all("margin" in row for row in made):
+            return [{key: row[key] for key in (*keys, "margin")} for row in made], []
+        told = ["Some pairs say how much better their answer is and others do not, so none is asked."]
+        return [{key: row[key] for key in keys} for row in made], told if any("margin" in row for row in made) else []
     good: dict[str, list[Row]] = {}
     bad: dict[str, list[Row]] = {}
     made = []
     for row in rows:
         if "chosen" in row:
-            made.append({key: row[key] for key in ("prompt", "chosen", "rejected")})
+            made.append({key: row[key] for key in keys})
         elif "label" in row and (asked := answers.asked(row)):
             (good if row["label"] else bad).setdefault(answers.key(asked), []).append(row)
     for key, better in good.items():

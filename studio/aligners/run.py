@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,14 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     Args:
         method: An :class:`studio.aligners.base.AlignMethod`.
     """
-    from studio.trainers import finish, kept, load, plan
+    from studio.trainers import finish, kept, load, plan, spread
     from studio.trainers.data import set_template, tell
 
+    if spread.wanted(recipe):
+        return spread.run(recipe, ctx)
     began = time.time()
     load.quiet()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # TRL's own bar over the reference's passes
     ref = load.fetch(refs.resolve_model(recipe.model), ctx)
     if ref is None:
         return {}
@@ -36,15 +40,24 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
             ctx.warning(*warning)
     for note in found.notes:
         ctx.log(note)
-    train, held = (list(data.as_chat(rows, tokenizer.chat_template)) for rows in (found.train, found.held))
-    steps = plan.total_steps(recipe, len(train))
+    for warning in found.warnings:
+        ctx.warning(*warning)
+    train, held = (method.fitting(recipe, ctx, tokenizer, list(data.as_chat(rows, tokenizer.chat_template)))
+                   for rows in (found.train, found.held))
+    steps = method.steps(recipe, len(train))
     ctx.log(f"{len(train)} samples to learn from; {len(held)} to validate on; {steps} steps.")
     kept.clean(ctx.checkpoints)
     kept.same_data(found.digest(), len(train), ctx)
     trainer = build(method, recipe, ctx, ref, tokenizer, train, held, steps)
-    kept.go(trainer, ctx, recipe.sample_prompts if method.head == "causal" else [], tokenizer.chat_template is not None)
+    prompts = recipe.sample_prompts if method.head == "causal" else []
+    try:
+        kept.go(trainer, ctx, prompts, tokenizer.chat_template is not None)
+    finally:
+        method.end(trainer)
     counted = SimpleNamespace(samples=train), SimpleNamespace(samples=held)
-    return finish.finish(trainer, tokenizer, recipe, ctx, ref, *counted, steps, began)
+    made = finish.finish(trainer, tokenizer, recipe, ctx, ref, *counted, steps, began,
+                         result=lambda model: method.result(recipe, model, ref), head=method.head)
+    return made | method.outcome(recipe, trainer)
 
 
 def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any, train: list, held: list,
@@ -55,6 +68,7 @@ def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any
         StudioError: settings or data that the library refuses.
     """
     import torch
+    import transformers
     from datasets import Dataset
 
     from studio.trainers import kept, load, plan, settings
@@ -62,7 +76,7 @@ def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any
     torch.set_num_threads(max(1, ctx.threads))
     gpu, lora = settings.has_gpu(), method.lora(recipe)
     config = None
-    if lora and ref.is_adapter:
+    if lora and ref.is_adapter and method.head == "causal":
         ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and "
                     "layers.")
     elif lora:
@@ -74,6 +88,7 @@ def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any
         if told := bases.replaced_by_ref(recipe.model):
             ctx.warning("base-replaced", *told)
     dtype = plan.load_dtype(recipe, gpu, lora is not None)
+    transformers.set_seed(recipe.seed)  # the head of a reward model is drawn when it is loaded
     model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=lora is None,
                        quantization=method.quantization(recipe), head=method.head)
     values = settings.shared(recipe, ctx, steps, bool(held)) | method.settings(recipe)

@@ -26,7 +26,7 @@ from studio.chat import address, records
 from studio.chat.client import Endpoint
 from studio.errors import StudioError
 from studio.jobs import process, zygote
-from studio.library.refs import ModelRef, resolve_model
+from studio.library.refs import ModelRef, check_writes, resolve_model
 
 IDLE_MINUTES = 10.0
 START_SECONDS = 900  # a large model from a slow disk
@@ -160,6 +160,7 @@ def shutdown_all() -> int:
 
 
 def _base_of(model: ModelRef) -> ModelRef:
+    check_writes(model)
     if not model.is_adapter:
         return model
     if not model.base:

@@ -22,8 +22,9 @@ def describe(path: Path) -> dict[str, Any]:
 
     Returns:
         ``architecture``, ``model_type``, ``parameters``, ``size`` (bytes of weights), ``dtype``, ``context`` (tokens),
-        ``vocab_size``, ``widths`` and number of ``layers``, ``chat_template`` (bool), ``tokenizer`` (bool), ``adapter`` (bool); for an adapter also
-        ``peft_type``, ``r`` and ``base`` (as written in its config). Unknown ones are ``None``.
+        ``vocab_size``, ``widths`` and number of ``layers``, ``chat_template`` (bool), ``tokenizer`` (bool), ``reward`` (bool:
+        it gives a number instead of writing), ``adapter`` (bool); for an adapter also ``peft_type``, ``r`` and ``base`` (as
+        written in its config). Unknown ones are ``None``.
 
     Raises:
         StudioError: no model there, broken or truncated files, or weights only as pickles, which can run code.
@@ -45,11 +46,12 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
     if "adapter_config.json" in names:
         config = _json(path / "adapter_config.json")
         facts = {"adapter": True, "architecture": None, "peft_type": config.get("peft_type"), "r": config.get("r"),
-                 "base": config.get("base_model_name_or_path")}
+                 "base": config.get("base_model_name_or_path"), "reward": config.get("task_type") == "SEQ_CLS"}
         weights = ["adapter_model.safetensors"] if "adapter_model.safetensors" in names else []
     elif "config.json" in names:
         config = _json(path / "config.json")
         facts = {"adapter": False, "architecture": (config.get("architectures") or [None])[0]}
+        facts["reward"] = str(facts["architecture"]).endswith(("ForSequenceClassification", "RewardModel"))
         weights = _weight_files(path, names)
     else:
         gguf = any(n.endswith(".gguf") for n in names)

@@ -94,6 +94,17 @@ def resolve_model(ref: str) -> ModelRef:
     return _folder(ref, path.name, path)
 
 
+def check_writes(model: ModelRef, field_name: str = "model") -> None:
+    """Refuse a reward model where one that writes is needed.
+
+    Raises:
+        StudioError: in that field.
+    """
+    if model.meta.get("reward"):
+        raise StudioError(f"{model.label} is a reward model: it gives a number for an answer and cannot write one.",
+                          "Choose a model that writes. Reward models score data, and serve as rewards.", field_name)
+
+
 def resolve_dataset(ref: str) -> DatasetRef:
     """The dataset behind a reference. Its rows are not read; see ``studio.datasets`` for that.
 

@@ -92,6 +92,7 @@ class MergeAdapter(Method):
         from studio.trainers import load
 
         adapter = refs.resolve_model(recipe.model)
+        refs.check_writes(adapter)
         if not adapter.is_adapter:
             raise StudioError(f"{adapter.label} is a whole model already; there is nothing to merge.",
                               "Choose an adapter.", "model")

@@ -14,12 +14,21 @@ from studio.library.modelinfo import count
 
 
 def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.ModelRef | None, made: Any, held: Any,
-           steps: int, began: float, save_dtype: str | None = None) -> dict[str, Any]:
+           steps: int, began: float, save_dtype: str | None = None, result: Any = None,
+           head: str = "causal") -> dict[str, Any]:
     """Writes ``ctx.output`` and registers it; returns the run's summary.
+
+    Args:
+        result: Makes what is stored of the trained model.
+        head: What the model ends in; ``reward``: one number.
 
     A run stopped before its end also gives a result: the best, or the newest, of what was trained so far.
     """
     best = trainer.load_best()
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if recipe.strategy in ("fsdp", "zero3") else None
+    tokens = trainer.count_tokens()
+    if not trainer.is_world_process_zero():  # from here on nothing is asked of the other processes
+        return {}
     history = trainer.state.log_history
     losses = [(h["step"], h["loss"]) for h in history if "loss" in h]
     evals = [(h["step"], h["eval_loss"]) for h in history if "eval_loss" in h]
@@ -28,19 +37,22 @@ def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.Model
                                "train_loss": losses[-1][1] if losses else None,
                                "eval_loss": dict(evals).get(kept, evals[-1][1] if evals else None),
                                "eval_loss_before": dict(evals).get(0), "samples": len(made.samples),
-                               "validation_samples": len(held.samples), "tokens": trainer.count_tokens(),
+                               "validation_samples": len(held.samples), "tokens": tokens,
                                "seconds": round(trainer.memory["seconds"], 2),
                                "wall_seconds": round(time.time() - began, 2),}
     if summary["seconds"]:
         summary["tokens_per_second"] = round(summary["tokens"] / summary["seconds"], 1)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model = result(model) if result else model
     adapter = hasattr(model, "peft_config")
     parameters = sum(p.numel() for p in model.parameters())
-    summary |= {"parameters": parameters, "trained_parameters": sum(p.numel() for p in model.parameters()
-                                                                    if p.requires_grad)}
-    save(model, tokenizer, ctx.output, save_dtype or (None if adapter else native_dtype(base)))
+    if trainer.args.world_size > 1:
+        summary["processes"] = trainer.args.world_size
+    summary |= {"parameters": parameters, "trained_parameters": trained}
+    save(model, tokenizer, ctx.output, save_dtype or (None if adapter else native_dtype(base)), weights)
     name = recipe.name or default_name(recipe, base)
-    (ctx.output / "README.md").write_text(card(name, recipe, summary, losses, evals, adapter, base), "utf-8")
+    (ctx.output / "README.md").write_text(card(name, recipe, summary, losses, evals, adapter, base, head), "utf-8")
     parents = ([(recipe.model, "base")] if base is not None else []) + [(recipe.dataset, "data")]
     if recipe.eval_dataset:
         parents.append((recipe.eval_dataset, "validation"))
@@ -58,8 +70,12 @@ def native_dtype(base: refs.ModelRef | None) -> str | None:
     return word
 
 
-def save(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:
-    """Model or adapter as safetensors, with its tokenizer; complete or not there."""
+def save(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None, weights: Any = None) -> None:
+    """Model or adapter as safetensors, with its tokenizer; complete or not there.
+
+    Args:
+        weights: Its state, where the model itself holds only a shard of it.
+    """
     import torch
 
     part = folder.with_name(folder.name + ".part")
@@ -70,7 +86,10 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> 
     if hasattr(model, "config"):
         model.config.use_cache = True
     # an adapter that was aligned has a frozen copy of itself beside it, which is nobody's result
-    model.save_pretrained(str(part), **({"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}))
+    more = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+    if weights is not None:
+        more["state_dict"] = {k: v.to(getattr(torch, dtype)) for k, v in weights.items()} if dtype else weights
+    model.save_pretrained(str(part), **more)
     tokenizer.save_pretrained(str(part))
     (part / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -88,9 +107,10 @@ def default_name(recipe: Any, base: refs.ModelRef | None) -> str:
 
 
 def card(name: str, recipe: Any, summary: dict[str, Any], losses: list, evals: list, adapter: bool,
-         base: refs.ModelRef | None) -> str:
+         base: refs.ModelRef | None, head: str = "causal") -> str:
     """The model card, with the Hub's front matter."""
-    front = ["---", "library_name: " + ("peft" if adapter else "transformers"), "pipeline_tag: text-generation"]
+    task = "text-classification" if head == "reward" else "text-generation"
+    front = ["---", "library_name: " + ("peft" if adapter else "transformers"), f"pipeline_tag: {task}"]
     if base is not None and base.hub_id:
         front += [f"base_model: {base.hub_id}"]
     if recipe.dataset.startswith("hub:"):
@@ -101,7 +121,7 @@ def card(name: str, recipe: Any, summary: dict[str, Any], losses: list, evals: l
         return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value,
                                                                                           int) else "not measured"
 
-    kind = "A LoRA adapter" if adapter else "A language model"
+    kind = "A LoRA adapter" if adapter else "A language model" if head == "causal" else "A reward model"
     source = f" for {base.label} (`{recipe.model}`)" if base is not None and adapter else \
         f", fine-tuned from {base.label} (`{recipe.model}`)" if base is not None else ", trained from scratch"
     rows = [("Steps", f"{summary['steps']} of {summary['of_steps']}; the weights are those of step "
@@ -115,7 +135,7 @@ def card(name: str, recipe: Any, summary: dict[str, Any], losses: list, evals: l
             ("Validation loss", f"{number(summary['eval_loss_before'])} before, {number(summary['eval_loss'])} after"
              if evals else "not measured")]
     lines = [*front, "", f"# {name}", "", f"{kind}{source}, on `{recipe.dataset}`.", "", "| | |", "|---|---|",
-             *(f"| {k} | {v} |" for k, v in rows), "", "## Use", "", "```python", *_use(adapter, base), "```", ""]
+             *(f"| {k} | {v} |" for k, v in rows), "", "## Use", "", "```python", *_use(adapter, head), "```", ""]
     if evals:
         lines += ["## Validation loss", "", "| step | loss |", "|---|---|",
                   *(f"| {s} | {v:.4f} |" for s, v in _thin(evals)), ""]
@@ -125,8 +145,9 @@ def card(name: str, recipe: Any, summary: dict[str, Any], losses: list, evals: l
     return "\n".join(lines)
 
 
-def _use(adapter: bool, base: refs.ModelRef | None) -> list[str]:
+def _use(adapter: bool, head: str) -> list[str]:
     auto = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
+    auto = auto if head == "causal" else "AutoModelForSequenceClassification"
     return [f"from {'peft' if adapter else 'transformers'} import {auto}", "from transformers import AutoTokenizer",
             "", 'folder = "."  # where this card lies', f"model = {auto}.from_pretrained(folder)",
             "tokenizer = AutoTokenizer.from_pretrained(folder)"]

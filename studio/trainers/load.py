@@ -93,7 +93,7 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
         dtype: Torch dtype of the weights.
         quantization: Arguments of ``BitsAndBytesConfig``, to hold the weights in fewer bits.
         merge: Fold an adapter into its base, for training all weights; else it stays trainable.
-        head: ``causal``, or ``reward``: one number in place of the words.
+        head: ``causal``, or ``reward``: one number in place of the words. An adapter is then folded into its base.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -111,10 +111,13 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
         made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **more)
     made.config.use_cache = False
     if ref.is_adapter:
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
 
+        config, merge = PeftConfig.from_pretrained(ref.source), merge or head == "reward"
+        if head == "reward":
+            config.task_type = None  # what belongs to a model that writes does not fit around one that gives a number
         try:
-            made = PeftModel.from_pretrained(made, ref.source,
+            made = PeftModel.from_pretrained(made, ref.source, config=config,
                                              is_trainable=not merge and ref.meta.get("peft_type") not in PROMPT_TYPES)
         except (OSError, ValueError, RuntimeError) as err:
             raise StudioError(f"The adapter {ref.label} does not fit its base {source.label}.",

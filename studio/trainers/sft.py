@@ -20,6 +20,7 @@ def check(recipe: Any) -> None:
     from studio.trainers import data, spread
 
     model = refs.resolve_model(recipe.model)
+    refs.check_writes(model)
     data.check(recipe)
     spread.check(recipe)
     if model.meta.get("peft_type") in PROMPT_TYPES:
