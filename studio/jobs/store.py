@@ -89,9 +89,11 @@ def find(kind: str | None = None, owner: str | None = None, states: list[str] | 
     """Runs, the newest first; ``owner=None`` means everybody's.
 
     Args:
-        parent: Only the children of this run; ``""``: only runs that are nobody's child.
+        parent: Only the children of this run; ``""``: only runs that are nobody's child, with the number of ``children``.
     """
-    query = sa.select(runs).order_by(runs.c.created.desc(), runs.c.id).limit(limit)
+    child = runs.alias()
+    count = sa.select(sa.func.count()).where(child.c.parent == runs.c.id).scalar_subquery().label("children")
+    query = sa.select(runs, *[count] * (parent == "")).order_by(runs.c.created.desc(), runs.c.id).limit(limit)
     if kind is not None:
         query = query.where(runs.c.kind == kind)
     if owner is not None:
