@@ -7,6 +7,7 @@ A recipe file is YAML (or JSON) with ``kind:``, ``method:`` and the method's own
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import types
 import typing
@@ -26,7 +27,7 @@ MAX_DEPTH = 12
 
 def field(default: Any, title: str, help: str, *, group: str = "basic", widget: str | None = None,
           choices: dict[Any, str] | None = None, library: str | None = None, unit: str = "",
-          placeholder: str = "", when: dict[str, list] | None = None, **bounds: Any) -> Any:
+          placeholder: str = "", when: dict[str, list] | None = None, shown: str = "", **bounds: Any) -> Any:
     """A recipe field with everything its control, its CLI flag and its docs row need.
 
     Args:
@@ -35,15 +36,18 @@ def field(default: Any, title: str, help: str, *, group: str = "basic", widget: 
         help: What it does and which way to turn it, one or two sentences.
         group: Section of the form: ``basic`` | ``method`` | ``adapter`` | ``training`` | ``watch`` | ``advanced``.
         widget: Control when the type alone does not say it: ``model`` | ``dataset`` | ``text`` | ``log`` (a number on
-            a log scale) | ``lines`` (list of strings, one a line) | ``table`` (dict of scalars) | ``hidden``.
+            a log scale) | ``lines`` (list of strings, one a line) | ``table`` (dict of scalars) | ``rewards``
+            (list of :mod:`studio.rewards`) | ``hidden``.
         choices: value -> label, for strings that are picked from a list but may also be typed.
         library: ``module.Class`` whose argument of the same name this sets; a test checks that it exists there.
         unit: Shown behind the number, e.g. ``tokens``.
         when: Show only while other fields have one of these values, e.g. ``{"packing": [True]}``.
+        shown: ``module:function`` that says whether this machine has what the field is for; without it the form leaves
+            the field out. YAML and command line take it all the same.
         **bounds: ``ge``, ``gt``, ``le``, ``lt``, ``min_length``, ``max_length`` as in pydantic.
     """
     extra = {"group": group, "widget": widget, "library": library, "unit": unit, "placeholder": placeholder,
-             "when": when or {}, "choices": [[k, v] for k, v in (choices or {}).items()]}
+             "when": when or {}, "shown": shown, "choices": [[k, v] for k, v in (choices or {}).items()]}
     made = {"default_factory": default.copy} if isinstance(default, (list, dict)) else {"default": default}
     return Field(**made, title=title, description=help, json_schema_extra=extra, **bounds)
 
@@ -115,9 +119,17 @@ def _spec(name: str, info: Any) -> FieldSpec:
                 bounds[key] = value
     return FieldSpec(name=name, title=info.title or name, help=info.description or "", type=kind, optional=optional,
                      default=info.get_default(call_default_factory=True), choices=pairs,
-                     group=extra.get("group", "basic"), widget=extra.get("widget"), library=extra.get("library"),
+                     group=extra.get("group", "basic"), widget=_widget(extra), library=extra.get("library"),
                      unit=extra.get("unit", ""), placeholder=extra.get("placeholder", ""),
                      when=extra.get("when", {}), bounds=bounds)
+
+
+def _widget(extra: dict[str, Any]) -> str | None:
+    if target := extra.get("shown"):
+        module, _, name = target.partition(":")
+        if not getattr(importlib.import_module(module), name)():
+            return "hidden"
+    return extra.get("widget")
 
 
 def _shape(annotation: Any) -> tuple[str, bool, list]:

@@ -51,7 +51,7 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     trainer = build(method, recipe, ctx, ref, tokenizer, train, held, steps)
     prompts = recipe.sample_prompts if method.head == "causal" else []
     try:
-        kept.go(trainer, ctx, prompts, tokenizer.chat_template is not None)
+        kept.go(trainer, recipe, ctx, prompts, tokenizer.chat_template is not None)
     finally:
         method.end(trainer)
     counted = SimpleNamespace(samples=train), SimpleNamespace(samples=held)

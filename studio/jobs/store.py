@@ -131,23 +131,38 @@ def claim(slots: int, light_slots: int = 2, orchestrators: int = 4, couriers: in
         couriers: Runs that compute on another machine; here they only take what comes home.
     """
     with writing() as db:
-        busy = db.execute(sa.select(runs.c.kind, runs.c.backend, runs.c.slot)
+        busy = db.execute(sa.select(runs.c.kind, runs.c.backend, runs.c.slot, runs.c.recipe)
                           .where(runs.c.state.in_(sorted(ACTIVE)))).mappings().all()
         used = [_lane(row) for row in busy]
         room = {lane: most - used.count(lane)
-                for lane, most in (("light", light_slots), ("orchestrator", orchestrators), ("courier", couriers),
-                                   ("compute", slots))}
-        taken = {row["slot"] for row in busy if _lane(row) == "compute"}
+                for lane, most in (("light", light_slots), ("orchestrator", orchestrators), ("courier", couriers))}
+        taken = {row["slot"] + more for row in busy if _lane(row) == "compute" for more in range(width(row, slots))}
+        full = False  # the next run to compute has to wait; those behind it do not overtake, else a wide one starves
         for row in db.execute(_queued()).mappings():
-            if room[_lane(row)] <= 0:
-                continue
             slot = None
             if _lane(row) == "compute":
-                slot = next(n for n in range(slots + len(taken)) if n not in taken)
+                slot = None if full else _free(taken, width(row, slots), slots)
+                if full := slot is None:
+                    continue
+            elif room[_lane(row)] <= 0:
+                continue
             db.execute(runs.update().where(runs.c.id == row["id"]).values(
                 state=State.STARTING, started=time.time(), ended=None, slot=slot, pid=None, pid_started=None))
             return _row(db, row["id"])
     return None
+
+
+def width(row: Any, slots: int) -> int:
+    """How many neighbouring slots a run takes: a GPU for each of its processes, and one where there are no more."""
+    return max(1, min(slots, int((row["recipe"] or {}).get("num_processes") or 1)))
+
+
+def _free(taken: set[int], wide: int, slots: int) -> int | None:
+    """The first of ``wide`` free neighbours, or ``None``."""
+    if len(taken) + wide > slots:
+        return None
+    fits = (n for n in range(slots - wide + 1) if not taken & set(range(n, n + wide)))
+    return next(fits, None)
 
 
 def move(run_id: str, state: str, **values: Any) -> bool:

@@ -218,7 +218,8 @@ def _environment(run: dict[str, Any], folder: Path, threads: int) -> dict[str, s
         env |= {"ATELIER_BACKEND": json.dumps(run["backend"])} | tokens.environment(run)
     names = gpus()
     if len(names) > 1 and run["slot"] is not None:
-        env["CUDA_VISIBLE_DEVICES"] = names[run["slot"] % len(names)]
+        own = range(run["slot"], run["slot"] + store.width(run, len(names)))
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(names[n % len(names)] for n in own))
     return env
 
 

@@ -79,7 +79,8 @@ class Watch(TrainerCallback):
         done = state.global_step - self.first
         eta = (time.perf_counter() - self.started) / done * (state.max_steps - state.global_step)
         self.ctx.progress(state.global_step, state.max_steps, eta)
-        if self.ctx.stop_requested and state.global_step < state.max_steps and not self.trainer.hold_stop():
+        stop = self.trainer.agreed(self.ctx.stop_requested)
+        if stop and state.global_step < state.max_steps and not self.trainer.hold_stop():
             control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
@@ -111,7 +112,7 @@ class Watch(TrainerCallback):
             self.trainer.pause(time.perf_counter() - start)
 
     def _answer(self, step: int) -> None:
-        if not self.prompts:
+        if not self.prompts or not self.trainer.is_world_process_zero():
             return
         answers = answer(self.trainer.model, self.trainer.processing_class, self.prompts, self.chat)
         for prompt, text in zip(self.prompts, answers, strict=True):

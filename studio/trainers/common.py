@@ -7,11 +7,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from studio.recipe import Recipe, field
+from studio.trainers import optimizers
 
 SFT = "trl.SFTConfig"
-OPTIMS = {"adamw_torch_fused": "AdamW (fused, fastest)", "adamw_torch": "AdamW",
-          "adafactor": "Adafactor (least memory)", "adamw_8bit": "AdamW, 8 bit (needs bitsandbytes)",
-          "paged_adamw_8bit": "AdamW, 8 bit, paged (GPU)", "sgd": "SGD"}
 SCHEDULES = {"linear": "Linear: falls evenly to zero", "cosine": "Cosine: falls gently at first",
              "constant": "Constant", "constant_with_warmup": "Constant after the warm-up",
              "cosine_with_restarts": "Cosine with restarts", "polynomial": "Polynomial",
@@ -61,8 +59,9 @@ class LengthFields(Recipe):
 class ChatFields(Recipe):
     """How conversations are written for the model."""
 
-    assistant_only_loss: bool = field(True, "Learn from the answers only", "On: only the assistant's words are "
-                                      "trained on. Off: the model also learns to write the questions.", library=SFT)
+    assistant_only_loss: bool = field(True, "Learn from the answers only", "On: only the assistant's words, or the completion "
+                                      "after a prompt, are trained on. Off: the model also learns to write the questions.",
+                                      library=SFT)
     chat_template: Literal["auto", "keep", "chatml", "none"] = field(
         "auto", "Chat template", "How roles are marked in the text. Keep automatic unless you know that the model "
         "needs another.",
@@ -108,8 +107,15 @@ class LearnFields(Recipe):
     neftune_noise_alpha: float = field(0.0, "NEFTune noise", "Noise on the embeddings (arXiv 2310.05914); 5 often "
                                        "makes answers of chat models fuller. 0 = off.", group="training",
                                        library=SFT, ge=0, le=100)
-    optim: str = field("adamw_torch_fused", "Optimizer", "AdamW suits nearly all; the 8-bit and Adafactor ones save "
-                       "memory.", group="training", choices=OPTIMS, library=SFT, max_length=60)
+    optim: str = field("adamw_torch_fused", "Optimizer", "AdamW suits nearly all; the 8-bit ones, Adafactor, Lion, GaLore "
+                       "and APOLLO save memory.", group="training", choices=optimizers.OPTIMS, library=SFT, max_length=60)
+    optim_target_modules: str = field("all-linear", "Projected layers", "Layers whose gradients are projected: all-linear, or "
+                                      "names with commas between them. Fewer layers save less memory.", group="training",
+                                      library=SFT, max_length=400, when={"optim": list(optimizers.LOW_RANK)})
+    optim_args: str = field("", "Projection", "Rank and the like, as the library writes them. A higher rank is nearer to "
+                            "AdamW and needs more memory.", group="training", library=SFT, max_length=400,
+                            placeholder="rank=128, update_proj_gap=200, scale=0.25",
+                            when={"optim": list(optimizers.LOW_RANK)})
     bf16: Literal["auto", "on", "off"] = field("auto", "bfloat16", "Computes in 16 bits: faster and smaller on "
                                                "hardware made for it. Automatic uses it where it is faster.",
                                                group="training", choices={"auto": "Automatic", "on": "On",
@@ -125,7 +131,7 @@ class LearnFields(Recipe):
     def _known_word(cls, value: str, info: Any) -> str:
         from studio.trainers import extras
 
-        if why := extras.unknown(info.field_name, value):
+        if value not in optimizers.OWN and (why := extras.unknown(info.field_name, value)):
             raise ValueError(f"'{value}' {why}")
         return value
 
@@ -135,6 +141,57 @@ class LearnFields(Recipe):
         if value >= 1 and value != int(value):
             raise ValueError("at 1 or more it is a number of steps, so it must be whole")
         return value
+
+
+class FineFields(Recipe):
+    """Finer points of supervised fine-tuning."""
+
+    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = field(
+        "bfd", "How they are packed", "Best fit wastes little and keeps samples whole; splitting loses no token of the long "
+        "ones. End to end is fastest, and samples then see their neighbours.", group="advanced", library=SFT,
+        when={"packing": [True]}, choices={"bfd": "Best fit, long samples are cut",
+                                           "bfd_split": "Best fit, long samples are split",
+                                           "wrapped": "End to end, cut anywhere"})
+    padding_free: bool = field(False, "Padding-free", "Lays the samples of a batch end to end instead of padding them: no work "
+                               "for nothing where lengths differ. The losses stay the same; needs no packing.",
+                               group="advanced", library=SFT, when={"packing": [False]})
+    loss_type: Literal["nll", "dft"] = field(
+        "nll", "Loss", "The usual loss, or dynamic fine-tuning (arXiv 2508.05629), which weighs each token by how likely the "
+        "model finds it: learns less from odd examples.", group="advanced", library=SFT,
+        choices={"nll": "Likelihood", "dft": "Dynamic fine-tuning (DFT)"})
+    kernels: Literal["none", "liger", "unsloth"] = field(
+        "none", "Faster kernels", "Liger fuses the steps of a layer on a GPU: less memory, a little faster, the same losses up "
+        "to rounding. Leave off when a model is not known to it.", group="advanced", shown="studio.trainers.kernels:any_here",
+        choices={"none": "The library's own", "liger": "Liger", "unsloth": "Unsloth"})
+
+
+class RopeFields(Recipe):
+    """Longer texts than the model was made for."""
+
+    rope_scaling: Literal["none", "linear", "dynamic", "yarn"] = field(
+        "none", "Longer context (RoPE)", "Lets the model read longer texts than it was made for, once it is trained on some. "
+        "YaRN needs the fewest, linear is simplest, dynamic changes nothing for short texts.", group="advanced",
+        choices={"none": "As it is", "linear": "Linear", "dynamic": "Dynamic NTK", "yarn": "YaRN"})
+    rope_factor: float = field(2.0, "How many times longer", "The context grows by this factor. More needs more training and "
+                               "memory; 2 to 4 is usual.", group="advanced",
+                               when={"rope_scaling": ["linear", "dynamic", "yarn"]}, ge=1, le=64)
+
+
+class SpreadFields(Recipe):
+    """On how many processes it runs, and what they share. Shown where the hardware has something to share."""
+
+    num_processes: int = field(1, "Processes", "Copies of the training that share each step, one a GPU. The batch size counts "
+                               "for each of them, so two processes look at twice as many examples a step.",
+                               group="training", shown="studio.hardware:several_gpus", ge=1, le=64)
+    strategy: Literal["ddp", "fsdp", "zero1", "zero2", "zero3"] = field(
+        "ddp", "How they share", "Copies are fastest. Sharding spreads the optimizer (ZeRO 1), the gradients too (ZeRO 2), or "
+        "the weights as well (ZeRO 3, FSDP), for models that do not fit into one GPU.", group="training",
+        shown="studio.hardware:some_gpu",
+        choices={"ddp": "A copy each (DDP)", "fsdp": "Weights in shards (FSDP)", "zero1": "DeepSpeed ZeRO 1",
+                 "zero2": "DeepSpeed ZeRO 2", "zero3": "DeepSpeed ZeRO 3"})
+    offload: bool = field(False, "Offload to memory", "Keeps what is sharded in the machine's memory: fits more, and is much "
+                          "slower.", group="training", shown="studio.hardware:some_gpu",
+                          when={"strategy": ["fsdp", "zero1", "zero2", "zero3"]})
 
 
 class WatchFields(Recipe):
@@ -156,6 +213,12 @@ class WatchFields(Recipe):
                                          "brought nothing better; 0 = never.", group="watch",
                                          library="transformers.EarlyStoppingCallback", unit="validations", ge=0,
                                          le=1000)
+    auto_stop: bool = field(False, "Stop when the training runs away", "On: a run whose loss, KL or entropy is past saving ends by "
+                            "itself and keeps what it had. Off: it only warns.", group="watch")
+    on_out_of_memory: Literal["stop", "repair"] = field(
+        "stop", "When memory runs out", "Stopping offers a smaller batch of which as many more are added up. Repairing takes it at "
+        "once and goes on from the last checkpoint; it learns the same, only slower.", group="watch",
+        choices={"stop": "Stop, and offer a smaller batch", "repair": "Go on with a smaller batch"})
     sample_prompts: list[str] = field([], "Prompts to watch", "Each is answered at every validation, so that you see "
                                       "the answers change. One a line, at most eight.", group="watch",
                                       widget="lines", max_length=8)
@@ -195,8 +258,8 @@ class ExtraFields(Recipe):
         return value
 
 
-class SFTRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, LengthFields, DataFields,
-                ModelFields):
+class SFTRecipe(ExtraFields, RopeFields, FineFields, WatchFields, SpreadFields, PackFields, LearnFields, ChatFields,
+                LengthFields, DataFields, ModelFields):
     """Everything supervised fine-tuning shares."""
 
     kind: ClassVar[str] = "sft"
@@ -223,3 +286,50 @@ class LoraFields(Recipe):
                              "steadier at ranks above 32.", group="adapter", library=_LIB)
     use_dora: bool = field(False, "DoRA", "Learns size and direction apart (arXiv 2402.09353): a little better at "
                            "small ranks, slower.", group="adapter", library=_LIB)
+
+
+class DeeperLoraFields(LoraFields):
+    """What of the adapter few need."""
+
+    _LIB: ClassVar[str] = "peft.LoraConfig"
+
+    loraplus_lr_ratio: float = field(1.0, "LoRA+", "How many times faster one of the two matrices learns (arXiv 2402.12354). 1 "
+                                     "= both alike; 4 to 16 learns hard tasks sooner, with a lower learning rate.",
+                                     group="advanced", ge=1, le=64)
+    layers_to_transform: str = field("", "Only these layers", "Numbers of the layers that get an adapter, from 0, as in 0-3, 7. "
+                                     "Left empty: all. Name the parts under 'Where' then.", group="advanced", library=_LIB,
+                                     max_length=400, placeholder="all layers")
+    modules_to_save: str = field("", "Also train fully", "Parts trained whole beside the adapter, with commas between them, "
+                                 "e.g. embed_tokens for new words. Each makes the adapter much larger.", group="advanced",
+                                 library=_LIB, max_length=400, placeholder="nothing else")
+    bias: Literal["none", "all", "lora_only"] = field(
+        "none", "Biases", "Also train the biases of the model. They change the model even while the adapter is off; most "
+        "models have none.", group="advanced", library=_LIB,
+        choices={"none": "Frozen", "all": "All of them", "lora_only": "Of the layers with an adapter"})
+
+    @field_validator("layers_to_transform")
+    @classmethod
+    def _real_layers(cls, value: str) -> str:
+        numbers(value)
+        return value
+
+    @model_validator(mode="after")
+    def _layers_need_names(self) -> DeeperLoraFields:
+        if self.layers_to_transform and self.target_modules.strip() in ("", "all-linear"):
+            raise ValueError("to choose layers, also name the parts under 'Where', e.g. q_proj,v_proj")
+        return self
+
+
+def numbers(text: str) -> list[int]:
+    """``"0-2, 7"`` -> ``[0, 1, 2, 7]``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    found: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, _, last = part.partition("-")
+        if not (first.strip().isdigit() and (last or first).strip().isdigit()) or len(part) > 9:
+            raise ValueError("write numbers and ranges with commas between them, e.g. 0-3, 7")
+        found.update(range(int(first), min(int(last or first), 9999) + 1))
+    return sorted(found)

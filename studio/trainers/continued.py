@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from studio.method import Estimate, Method
 from studio.recipe import field
 from studio.trainers.common import (SFT, ChatFields, DataFields, ExtraFields, LearnFields, LengthFields, ModelFields,
-                                   PackFields, WatchFields)
+                                   PackFields, RopeFields, SpreadFields, WatchFields)
 
 
-class ContinuedRecipe(ExtraFields, WatchFields, PackFields, LearnFields, ChatFields, LengthFields, DataFields,
-                      ModelFields):
+class ContinuedRecipe(ExtraFields, RopeFields, WatchFields, SpreadFields, PackFields, LearnFields, ChatFields,
+                      LengthFields, DataFields, ModelFields):
     """Fields of a continued pretraining run."""
 
     kind: ClassVar[str] = "pretrain"

@@ -11,6 +11,7 @@ from typing import Any
 
 from studio.library import bases, refs
 from studio.library.modelinfo import count
+from studio.trainers import rope, starts
 
 
 def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.ModelRef | None, made: Any, held: Any,
@@ -89,7 +90,8 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None, wei
     more = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
     if weights is not None:
         more["state_dict"] = {k: v.to(getattr(torch, dtype)) for k, v in weights.items()} if dtype else weights
-    model.save_pretrained(str(part), **more)
+    model.save_pretrained(str(part), **more, **starts.arguments(model))
+    rope.keep(model, part)
     tokenizer.save_pretrained(str(part))
     (part / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

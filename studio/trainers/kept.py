@@ -23,7 +23,9 @@ from studio.errors import StudioError
 from studio.jobs.context import COMPLETE, checkpoints, mark_complete
 from studio.jobs.explain import disk_full
 from studio.jobs.files import read_json, write_json
+from studio.trainers import rope, starts
 from studio.trainers.callbacks import Watch
+from studio.trainers.checkup import Checkup
 
 STATE = "studio.json"
 ENCODER = "prompt_encoder.safetensors"
@@ -43,6 +45,10 @@ class Kept:
 
     def __init__(self, *args: Any, ctx: Any, keep: int, best: bool, patience: int, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if own := getattr(self.args, "studio_optimizer", None):
+            self.optimizer_cls_and_kwargs = own[0], {"args": self.args} | own[1]
+        if kwargs.get("peft_config") is not None:
+            starts.keep(self.model, ctx.run_dir)
         self.ctx, self.keep, self.pick_best, self.patience = ctx, keep, best, patience
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -54,6 +60,12 @@ class Kept:
     def hold_stop(self) -> bool:
         """A stop has to wait, because the state of this very step cannot be stored (the middle of a generation)."""
         return False
+
+    def agreed(self, wish: bool) -> bool:
+        """Whether any process wishes it: all of them have to stop at the same step."""
+        if self.args.world_size == 1:
+            return wish
+        return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device), "sum").item())
 
     def verdict(self, metrics: dict[str, float]) -> float | None:
         """What the best checkpoint has least of, from the numbers of a validation."""
@@ -116,21 +128,31 @@ class Kept:
         self.memory |= {"window": float(self._tr_loss.item()), "logged": self._globalstep_last_logged,
                         "metrics": {name: {key: [float(v) for v in values] for key, values in window["train"].items()}
                                     for name in _WINDOWS if (window := getattr(self, name, None))}}
+        first = self.is_world_process_zero()
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            if first:
+                shutil.rmtree(folder, ignore_errors=True)
+            self.accelerator.wait_for_everyone()
             Trainer._save_checkpoint(self, model, trial)  # TRL's own would write a model card into every checkpoint
-            (folder / STATE).write_text(json.dumps(self.memory), "utf-8")
-            if encoder := self._prompt_encoder():
-                save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, folder / ENCODER)
-            mark_complete(folder)
+            self.accelerator.wait_for_everyone()
+            if first:
+                self._complete(folder)
+                self._rotate()
+            self.accelerator.wait_for_everyone()
         except BaseException as err:
             shutil.rmtree(folder, ignore_errors=True)
             if disk_full(err):
                 raise StudioError(f"The disk is full: checkpoint {step} could not be written.",
                                   "Free some space and resume; earlier checkpoints are whole.") from err
             raise
-        self._rotate()
         self.pause(time.perf_counter() - start)
+
+    def _complete(self, folder: Path) -> None:
+        (folder / STATE).write_text(json.dumps(self.memory), "utf-8")
+        if encoder := self._prompt_encoder():
+            save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, folder / ENCODER)
+        rope.keep(self.accelerator.unwrap_model(self.model), folder)
+        mark_complete(folder)
 
     def _rotate(self) -> None:
         """Deletes old checkpoints once the new one is whole. The best and the newest are never deleted."""
@@ -216,10 +238,11 @@ def digest_of(rows: Any, column: str = "input_ids") -> str:
     return digest.hexdigest()
 
 
-def go(trainer: Any, ctx: Any, prompts: list[str], chat: bool = True) -> Any:
+def go(trainer: Any, recipe: Any, ctx: Any, prompts: list[str], chat: bool = True) -> Any:
     """Train to the end or to the person's stop; returns the trainer.
 
     Args:
+        recipe: What the training doctor compares with.
         prompts: Answered at every validation, so that the person sees the answers change.
         chat: They are asked as chats, not given as text to go on with.
 
@@ -229,6 +252,7 @@ def go(trainer: Any, ctx: Any, prompts: list[str], chat: bool = True) -> Any:
     if ctx.trial is not None:
         ctx.trial(trainer)  # only measured: it does not come back
     trainer.add_callback(Watch(trainer, ctx, prompts, chat))
+    trainer.add_callback(Checkup(trainer, recipe, ctx))
     try:
         trainer.train(resume_from_checkpoint=str(ctx.resume_from) if ctx.resume_from else None)
     except OSError as err:

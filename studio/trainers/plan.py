@@ -12,7 +12,7 @@ def total_steps(recipe: Any, samples: int) -> int:
     """Optimiser steps, counted as transformers' Trainer counts them."""
     if recipe.max_steps > 0:
         return recipe.max_steps
-    batches = math.ceil(samples / recipe.per_device_train_batch_size)
+    batches = math.ceil(math.ceil(samples / recipe.per_device_train_batch_size) / recipe.num_processes)
     return max(1, math.ceil(recipe.num_train_epochs * max(1, math.ceil(batches / recipe.gradient_accumulation_steps))))
 
 

@@ -11,13 +11,13 @@ from studio.errors import StudioError
 from studio.library import refs
 from studio.method import Estimate, Method
 from studio.recipe import field
-from studio.trainers.common import SFT, DataFields, ExtraFields, LearnFields, LengthFields, PackFields, WatchFields
+from studio.trainers.common import SFT, DataFields, ExtraFields, LearnFields, LengthFields, PackFields, SpreadFields, WatchFields
 
 LLAMA = "transformers.LlamaConfig"
 ARGS = "transformers.TrainingArguments"
 
 
-class ScratchRecipe(ExtraFields, WatchFields, PackFields, LearnFields, LengthFields, DataFields):
+class ScratchRecipe(ExtraFields, WatchFields, SpreadFields, PackFields, LearnFields, LengthFields, DataFields):
     """Fields of a model made from nothing."""
 
     kind: ClassVar[str] = "pretrain"
@@ -111,9 +111,10 @@ class Scratch(Method):
 
     @classmethod
     def check(cls, recipe: ScratchRecipe) -> None:
-        from studio.trainers import data
+        from studio.trainers import data, spread
 
         data.check(recipe)
+        spread.check(recipe)
         if recipe.tokenizer:
             try:
                 refs.resolve_model(recipe.tokenizer)
@@ -128,8 +129,10 @@ class Scratch(Method):
 
     @classmethod
     def run(cls, recipe: ScratchRecipe, ctx: Any) -> dict[str, Any]:
-        from studio.trainers import blocks, data, finish, load, loop, plan, tokenizer
+        from studio.trainers import blocks, data, finish, load, loop, plan, spread, tokenizer
 
+        if spread.wanted(recipe):
+            return spread.run(recipe, ctx)
         began = time.time()
         load.quiet()
         train_rows, held_rows, found = data.read(recipe)

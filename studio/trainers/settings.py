@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from studio.errors import StudioError
+from studio.trainers import optimizers, spread
 from studio.trainers.plan import intervals, uses_bf16
 
 _TOLD = ("optim", "lr_scheduler_type", "report_to", "bf16")  # fields that the library's refusals name
@@ -31,7 +32,7 @@ def shared(recipe: Any, ctx: Any, steps: int, held: bool) -> dict[str, Any]:
                 max_steps=recipe.max_steps, learning_rate=recipe.learning_rate,
                 lr_scheduler_type=recipe.lr_scheduler_type, warmup_steps=recipe.warmup_steps,
                 weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_grad_norm,
-                optim=recipe.optim, seed=recipe.seed,
+                seed=recipe.seed, **optimizers.arguments(recipe),
                 per_device_train_batch_size=recipe.per_device_train_batch_size,
                 per_device_eval_batch_size=recipe.per_device_train_batch_size,
                 gradient_accumulation_steps=recipe.gradient_accumulation_steps,
@@ -42,7 +43,7 @@ def shared(recipe: Any, ctx: Any, steps: int, held: bool) -> dict[str, Any]:
                 eval_strategy="steps" if held else "no", eval_steps=eval_steps if held else None,
                 save_strategy="steps", save_steps=save_steps, report_to=recipe.report_to,
                 trust_remote_code=recipe.trust_remote_code, disable_tqdm=True, logging_nan_inf_filter=False,
-                dataloader_pin_memory=gpu)
+                dataloader_pin_memory=gpu, **spread.arguments(recipe))
 
 
 def make(config: type, values: dict[str, Any], recipe: Any) -> Any:
@@ -52,10 +53,12 @@ def make(config: type, values: dict[str, Any], recipe: Any) -> Any:
         StudioError: the library refuses, in the field it names.
     """
     try:
-        return config(**(values | getattr(recipe, "beyond", dict)() | recipe.extra))
+        made = config(**(values | getattr(recipe, "beyond", dict)() | recipe.extra))
     except (ValueError, TypeError, ImportError) as err:
         told = str(err)
         named = [name for name in type(recipe).model_fields if "_" in name and re.search(rf"\b{name}\b", told)]
         field = next((name for name in (*_TOLD, *named) if name in told), "extra")
         raise StudioError(f"The library refuses these settings: {told.splitlines()[0]}", "Change the field.",
                           field) from err
+    made.studio_optimizer = optimizers.maker(recipe)  # for Kept, which has no recipe
+    return made

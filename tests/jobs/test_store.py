@@ -78,6 +78,30 @@ def test_each_of_several_slots_is_its_own(jobs):
     assert store.claim(2)["slot"] == a["slot"]
 
 
+def test_a_run_of_several_processes_takes_as_many_slots_side_by_side(jobs, monkeypatch):
+    wide, narrow, last = jobs.submit(), jobs.submit(), jobs.submit()
+    store.note(wide, recipe={"num_processes": 2})
+    assert store.claim(3)["slot"] == 0  # the wide one: 0 and 1
+    assert store.claim(3)["slot"] == 2 and store.claim(3) is None
+    store.close(narrow, "failed")
+    assert store.claim(3)["id"] == last
+    wider = jobs.submit()
+    store.note(wider, recipe={"num_processes": 3})
+    behind = jobs.submit()
+    store.close(last, "failed")
+    assert store.claim(3) is None, "one slot is free, but who stands behind a wide run does not overtake it"
+    store.close(wide, "failed")
+    assert store.claim(3)["slot"] == 0 and store.claim(3) is None
+    store.close(wider, "failed")
+    assert store.claim(3)["id"] == behind
+    from studio.jobs import supervisor
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    row = {"id": wide, "kind": "sft", "slot": 1, "resume": False, "recipe": {"num_processes": 2}, "backend": None}
+    env = supervisor._environment(row, jobs.home / "runs" / wide, 1)
+    assert env["CUDA_VISIBLE_DEVICES"] == "5,6"
+
+
 _HAMMER = """
 import sys
 from studio.jobs import store
