@@ -7,6 +7,7 @@ looked at in ``repos`` and downloaded again.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -18,6 +19,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_standin"
 READ_ONLY = "hf_readonly"
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
 
 
 @dataclass
@@ -37,14 +43,14 @@ class Repo:
 
     @property
     def sha(self) -> str:
-        return hashlib.sha1(repr(sorted((n, hashlib.sha1(d).hexdigest()) for n, d in self.files.items())).encode()).hexdigest()
+        return hashlib.sha1(repr(sorted((n, _sha1(d)) for n, d in dict(self.files).items())).encode()).hexdigest()
 
     def info(self) -> dict[str, Any]:
         made: dict[str, Any] = {
             "_id": self.id, "id": self.id, "private": self.private, "gated": self.gated, "downloads": self.downloads,
             "likes": 3, "tags": [f"license:{self.card['license']}"] if "license" in self.card else [], "sha": self.sha,
             "lastModified": "2026-03-01T12:00:00.000Z", "cardData": self.card, "usedStorage": sum(map(len, self.files.values())),
-            "siblings": [{"rfilename": n, "size": len(d), "blobId": hashlib.sha1(d).hexdigest()} for n, d in self.files.items()]}
+            "siblings": [{"rfilename": n, "size": len(d), "blobId": _sha1(d)} for n, d in self.files.items()]}
         if self.config:
             made["config"] = self.config
         if self.parameters:
@@ -55,13 +61,15 @@ class Repo:
 class Hub:
     """The server; use it as a context manager. ``requests`` lists ``"METHOD path"`` of what was asked."""
 
+    handler: type[BaseHTTPRequestHandler]
+
     def __init__(self, *repos: Repo):
         self.repos = {(repo.kind, repo.id): repo for repo in repos}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.fail_with: int | None = None
         self.created: list[dict[str, Any]] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (self.handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> Hub:
@@ -91,6 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.route("PUT")
+
+    def do_DELETE(self) -> None:
+        self.route("DELETE")
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -127,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send({"errors": [], "warnings": []})
         if path == "/api/repos/create":
             return self.create(json.loads(data))
+        if path == "/api/repos/delete":
+            return self.delete(json.loads(data))
         if verb == "PUT" and path.startswith("/lfs/"):
             self.hub.blobs[path[5:]] = data
             return self.send({}, headers={"ETag": '"x"'})
@@ -165,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.refuse(404, "RevisionNotFound", "Invalid rev id")
             return self.send(repo.info())
         if word == "tree":
-            return self.send([{"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()}
+            return self.send([{"type": "file", "path": n, "size": len(d), "oid": _sha1(d)}
                               for n, d in repo.files.items()])
         if self.token == READ_ONLY:
             return self.refuse(403, message="Forbidden: you need write access")
@@ -189,6 +202,14 @@ class _Handler(BaseHTTPRequestHandler):
         private = bool(asked.get("private")) or asked.get("visibility") == "private"
         self.hub.repos[kind, name] = Repo(name, kind, private=private)
         return self.send({"url": url, "name": name, "id": name})
+
+    def delete(self, asked: dict[str, Any]) -> None:
+        if self.token != TOKEN:
+            return self.refuse(403 if self.token else 401, message="You need write access")
+        name = f"{asked.get('organization') or 'ann'}/{asked['name']}"
+        if self.hub.repos.pop((asked.get("type") or "model", name), None) is None:
+            return self.refuse(404, "RepoNotFound", "Repository not found")
+        return self.send({})
 
     def batch(self, asked: dict[str, Any]) -> None:
         objects = []
@@ -224,5 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in repo.files:
             return self.refuse(404, "EntryNotFound", "Entry not found")
         data = repo.files[name]
-        head = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": repo.sha, "Content-Type": "application/octet-stream"}
+        head = {"ETag": f'"{_sha1(data)}"', "X-Repo-Commit": repo.sha, "Content-Type": "application/octet-stream"}
         return self.send(data, headers=head)
+
+
+Hub.handler = _Handler

@@ -407,6 +407,7 @@ def main() -> int:
     folder = Path(os.environ["ATELIER_RUN_DIR"])
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would fill the log
     try:
         registry.load_plugins()
         result = Courier(folder, json.loads(os.environ["ATELIER_BACKEND"]), os.environ.get("ATELIER_RESUME") == "1").run()

@@ -8,6 +8,7 @@ What lies outside the workspace travels as ``outside/N/name`` and is called by i
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +171,16 @@ def code() -> dict[str, Path]:
     return found
 
 
+def pack_code(target: Path) -> Path:
+    """:func:`code` as one compressed archive."""
+    with tarfile.open(target, "w:gz", compresslevel=6) as archive:
+        for name, path in code().items():
+            archive.add(path, name)
+    return target
+
+
 def needed() -> dict[str, str]:
-    """Versions of the libraries that a training must find at the other place, as they are here: all that ``launch.py``
-    pins, by the first two numbers, since those decide whether a run means the same."""
+    """Versions of the libraries a training must find at the other place, as they are here, by their first two numbers."""
     from importlib.metadata import version
 
     return {name: ".".join(version(name).partition("+")[0].split(".")[:2])

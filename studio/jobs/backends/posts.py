@@ -123,9 +123,10 @@ class Hub(Shared):
     """A private repository of the Hub for files, and the job's output for what grows.
 
     Events and status are printed as lines that begin with ``@atelier``; the worker's own lines are printed as they are.
+    Checkpoints are sent by a thread, so that a large one holds up nothing; one that cannot be sent is tried again.
     """
 
-    EVERY = 10.0  # seconds between two looks for a stop
+    EVERY = 10.0  # seconds between two looks for a stop, and between two tries
 
     def __init__(self, given: dict[str, Any], desk: Desk):
         super().__init__(given, desk)
@@ -134,7 +135,10 @@ class Hub(Shared):
         self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ["HF_TOKEN"], library_name="atelier")
         self._repo = given["repo"]
         self._looked, self._read = 0.0, {"events.jsonl": 0, "worker.log": 0}
-        self._sent: set[str] = set()
+        self._wanted: dict[str, Path] = {}
+        self._ending = threading.Event()
+        self._sender = threading.Thread(target=self._send_checkpoints, daemon=True)
+        self._sender.start()
 
     def tell(self, status: dict[str, Any]) -> None:
         brief = {key: status[key] for key in ("phase", "run", "root", "home", "refused", "exit") if key in status}
@@ -149,10 +153,7 @@ class Hub(Shared):
                 _print("event" if name == "events.jsonl" else "", line)
 
     def checkpoints(self, run: Path, found: dict[str, Any]) -> None:
-        for name in sorted(set(found) - self._sent):
-            self._send(run / "checkpoints" / name, f"home/runs/{run.name}/checkpoints/{name}", f"{name} is complete")
-            self._sent.add(name)
-        self._status("A checkpoint")
+        self._wanted = {name: run / "checkpoints" / name for name in found}
 
     def stop(self) -> str:
         if time.monotonic() - self._looked >= self.EVERY:
@@ -165,24 +166,40 @@ class Hub(Shared):
         return ""
 
     def finish(self, status: dict[str, Any]) -> None:
-        if run := status.get("run"):
-            self._send(self.desk.folder / run, run, "What the run made", ["checkpoints/*", "*.part"])
-        self._status("The end")
-
-    def _status(self, message: str) -> None:
-        self._api.upload_file(path_or_fileobj=self.desk.folder / "status.json", path_in_repo="status.json",
-                              repo_id=self._repo, commit_message=message)
-
-    def _send(self, folder: Path, name: str, message: str, ignore: list[str] | None = None) -> None:
+        self._ending.set()
+        self._sender.join()
         for patience in (5, 30, 120, 0):
             try:
-                self._api.upload_folder(folder_path=folder, path_in_repo=name, repo_id=self._repo,
-                                        commit_message=message, ignore_patterns=ignore)
+                if run := status.get("run"):
+                    self._send(self.desk.folder / run, run, "What the run made", ["checkpoints/*", "*.part"])
+                self._send_status()
                 return
             except Exception as err:
-                if not patience:
-                    raise OSError(f"{name} could not be sent to the Hub: {err}") from err
+                print(f"The Hub did not take it: {err}", flush=True)
                 time.sleep(patience)
+
+    def _send_checkpoints(self) -> None:
+        sent: set[str] = set()
+        while not self._ending.is_set() or set(self._wanted) - sent:
+            try:
+                for name, folder in dict(self._wanted).items():
+                    if name not in sent and folder.is_dir():
+                        self._send(folder, f"home/runs/{folder.parents[1].name}/checkpoints/{name}", f"{name} is complete")
+                        self._send_status()
+                    sent.add(name)
+            except Exception as err:
+                print(f"A checkpoint could not be sent: {err}", flush=True)
+                if self._ending.wait(self.EVERY):
+                    return
+            self._ending.wait(0.5)
+
+    def _send_status(self) -> None:
+        self._api.upload_file(path_or_fileobj=self.desk.folder / "status.json", path_in_repo="status.json",
+                              repo_id=self._repo, commit_message="How things are")
+
+    def _send(self, folder: Path, name: str, message: str, ignore: list[str] | None = None) -> None:
+        self._api.upload_folder(folder_path=folder, path_in_repo=name, repo_id=self._repo, commit_message=message,
+                                ignore_patterns=ignore)
 
 
 def _print(kind: str, line: str) -> None:

@@ -46,10 +46,10 @@ class Remote:
     def __init__(self, given: dict[str, Any]):
         self.given = given
         self._own = not given.get("folder")
-        self.desk = Desk(given.get("folder") or tempfile.mkdtemp(prefix="atelier-job-"))
+        self.desk = Desk(Path(given.get("folder") or tempfile.mkdtemp(prefix="atelier-job-")).resolve())
         self.desk.folder.mkdir(parents=True, exist_ok=True)
         self.home = self.desk.folder / "home"
-        self.status: dict[str, Any] = {"phase": "waiting", "root": str(settings.ROOT), "home": str(self.home.resolve()),
+        self.status: dict[str, Any] = {"phase": "waiting", "root": str(settings.ROOT), "home": str(self.home),
                                        "pid": os.getpid(), "checkpoints": {}}
         self._asked = False
         self.post = _post(given, self.desk)
@@ -114,7 +114,7 @@ class Remote:
         relocate(self.home, [(there, marks[mark]) for there, mark in manifest["places"]])
         (run / "recipe.yaml").write_text(manifest["recipe"], "utf-8")
         worker = _start(run, manifest["resume"], self.given.get("threads"))
-        self._tell(phase="working", run=run.relative_to(self.desk.folder.resolve()).as_posix(), worker=worker.pid)
+        self._tell(phase="working", run=run.relative_to(self.desk.folder).as_posix(), worker=worker.pid)
         status = self._watch(worker, run)
         left = listing(run, without=("events.jsonl", "worker.log", "recipe.yaml", "stop", "checkpoints"))
         self._checkpoints(run)
