@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.rpc import answer, brief, curve, need_login, own_run, owner_of
+from components.rpc import answer, brief, curve, labels, need_login, own_run, owner_of
 from studio import api
 
 
@@ -32,8 +32,9 @@ def sweep_check(data: dict, request: gr.Request) -> Any:
 def sweep_trials(data: dict, request: gr.Request) -> list:
     """The children of a run, the oldest first, as the list of runs shows them."""
     own_run(data.get("run"), request)
-    rows = api.runs(owner=owner_of(request), limit=1000, parent=str(data["run"]))[::-1]
-    return [brief(row) | curve(row) for row in rows]
+    rows, known = api.runs(owner=owner_of(request), limit=1000, parent=str(data["run"]))[::-1], labels(owner_of(request))
+    shown = [brief(row) | curve(row) for row in rows]
+    return [row | {"data": known.get(row["dataset"], row["dataset"])} for row in shown]
 
 
 FUNCTIONS = [sweep, sweep_fields, sweep_check, sweep_trials]

@@ -78,7 +78,7 @@
       place.setAttribute("aria-label", t("sweep.plot.label", { n: shown.length, best: studio.num((direction === "maximize" ? Math.max : Math.min)(...values)) }));
       const trace = {
         type: "parcoords", labelfont: { size: 12, color: studio.token("--st-ink") }, tickfont: { size: 10.5, color: ink }, rangefont: { size: 1, color: "rgba(0,0,0,0)" }, labelangle: axes.length > 3 ? -12 : 0,
-        line: { color: values, colorscale: [[0, studio.token("--st-accent")], [1, studio.token("--st-line-strong")]], reversescale: direction === "maximize", cmin: Math.min(...values), cmax: Math.max(...values) + 1e-12 },
+        line: { color: values, colorscale: [[0, studio.token("--st-accent")], [1, studio.token("--st-faint")]], reversescale: direction === "maximize", cmin: Math.min(...values), cmax: Math.max(...values) + 1e-12 },
         dimensions: [...axes.map((axis) => this.dimension(axis.title, shown.map((trial) => trial.params[axis.field]), axis.log)), this.dimension(this.title(), values, false)],
       };
       const layout = { margin: { l: 56, r: 56, t: axes.length > 3 ? 64 : 40, b: 18 }, height: 300, autosize: true, uirevision: "keep", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink } };

@@ -181,3 +181,11 @@ def test_the_page_is_told_what_can_be_varied():
     names = {one["name"] for one in found["fields"]}
     assert {"learning_rate", "r", "bf16", "use_dora", "optim", "dataset"} <= names and not names & {"name", "extra"}
     assert {"trials", "parallel", "pruner", "metric"} <= {one["name"] for one in found["settings"]}
+
+
+def test_the_presets_would_start(home):
+    found = api.presets("sweep")
+    assert {preset["name"] for preset in found} == {"rate-and-rank", "guided"}
+    for preset in found:
+        told = api.validate(preset["values"])
+        assert told["ok"] and told["estimate"]["seconds"] > 0, told
