@@ -316,7 +316,8 @@ def close(run: dict[str, Any], state: str, **values: Any) -> None:
         told = {key: values[key] for key in ("reason", "hint") if values.get(key)}
         events.append(settings.run_dir(run["id"]) / "events.jsonl", "state", state=state, **told)
         try:
-            notify.later(run)
+            if run["parent"] is None:  # of a sweep's trials nobody wants to hear one by one
+                notify.later(run)
         except Exception:
             _log.exception("telling of %s", run["id"])
 
