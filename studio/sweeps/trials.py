@@ -114,14 +114,22 @@ class Search:
         before = children.adopt(self.ctx, lambda row: row["state"] in (State.STOPPED, State.LOST) and not was_pruned(row))
         for row in sorted(before, key=number_of):
             params = {axis.field: row["recipe"][axis.field] for axis in self.axes}
-            self.study.enqueue_trial(params)
-            asked = self.study.ask({axis.field: axis.distribution() for axis in self.axes})
+            asked = self._known(params)
             self._add(number_of(row), row["id"], params, asked)
             self.rows[row["id"]] = row
         if before:
             self._look()
             self._done_before = sum(trial.over for trial in self.trials.values())
             self.ctx.log(f"Goes on with {len(before)} trials of before; {self._done_before} are over.")
+
+    def _known(self, params: dict[str, Any]) -> Any:
+        """The trial of the study for settings that ran already."""
+        distributions = {axis.field: axis.distribution() for axis in self.axes}
+        self.study.enqueue_trial(params)
+        try:
+            return self.study.ask(distributions)
+        except ValueError:  # a setting outside the space: the run lowered it itself when memory was short
+            return self.study.ask(distributions)
 
     def fill(self) -> None:
         """Queue trials until as many wait or run as may."""
