@@ -18,6 +18,7 @@ from studio.jobs.model import State
 from studio.recipe import parse
 from studio.sweeps.common import metric_of
 
+TELL = 5.0  # seconds between two words on the progress of a trial
 PRUNED = "pruned"  # behind the tag of a trial that the sweep stopped as hopeless
 
 
@@ -106,6 +107,7 @@ class Search:
         self.rows: dict[str, dict[str, Any]] = {}
         self.began = time.monotonic()
         self._done_before = 0
+        self._told = (-1, 0.0)  # (trials over, when) of the last word on progress
 
     # Beginning -------------------------------------------------------------------------------------------------------
 
@@ -229,8 +231,12 @@ class Search:
 
     def _progress(self) -> None:
         done = sum(trial.over for trial in self.trials.values()) + len(self.refused)
+        now = time.monotonic()
+        if done == self._told[0] and now - self._told[1] < TELL:
+            return
+        self._told = done, now
         share = done + sum(trial.share for trial in self.running()) - self._done_before
-        spent = time.monotonic() - self.began
+        spent = now - self.began
         left = self.total - self._done_before - share
         self.ctx.progress(done, self.total, max(0.0, spent / share * left) if share > 0.05 else None)
 
