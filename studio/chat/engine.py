@@ -37,6 +37,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m studio.chat.engine", description="Serve a model on loopback.")
     parser.add_argument("--base", required=True, help="reference of a whole model")
     parser.add_argument("--adapter", action="append", default=[], metavar="NAME=REF", help="an adapter of it")
+    parser.add_argument("--rope", default="", metavar="TYPE:FACTOR", help="stretch the positions of the base")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--key", default=os.environ.get("ATELIER_ENGINE_KEY", ""))
     parser.add_argument("--idle", type=float, default=10.0, help="minutes without a question until it ends; 0: never")
@@ -77,7 +78,8 @@ def _serve(args: argparse.Namespace, key: str, sock: socket.socket) -> int:
     from studio.chat.server import Engine, build
 
     torch.set_num_threads(threads())
-    host = Host(base.source, base.revision)
+    kind, _, factor = args.rope.partition(":")
+    host = Host(base.source, base.revision, {"rope_type": kind, "factor": float(factor)} if kind else None)
     for item in args.adapter:
         name, _, ref = item.partition("=")
         host.add_adapter(name, resolve_model(ref or name).source)

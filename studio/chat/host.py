@@ -48,20 +48,27 @@ class Result:
 class Host:
     """Loads ``path`` (a folder, or a Hub id with ``revision``) and answers with it or with adapters on it.
 
+    ``rope``: its positions are stretched, as the adapters need it; see :mod:`studio.trainers.rope`.
+
     Raises:
         StudioError: if it cannot be loaded; the message says why.
     """
 
-    def __init__(self, path: str, revision: str | None = None):
+    def __init__(self, path: str, revision: str | None = None, rope: dict[str, Any] | None = None):
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        from studio.trainers.script_parts import stretch
 
         self.torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
         try:
             self.tokenizer = _tokenizer(path, revision)
-            self.model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype,
+            config = AutoConfig.from_pretrained(path, revision=revision)
+            if rope:
+                stretch(config, rope["rope_type"], rope["factor"])
+            self.model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
                                                               use_safetensors=True).to(self.device).eval()
         except Exception as err:
             raise _explain(err, path) from err
@@ -312,7 +319,9 @@ def _tokenizer(path: str, revision: str | None) -> Any:
 def _context(model: Any) -> int | None:
     """Tokens the model can read; ``None`` where its config does not say."""
     config = model.config.get_text_config()
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    return int(longest * rope["factor"]) if longest and rope.get("rope_type") == "dynamic" else longest
 
 
 def _explain(err: Exception, path: str) -> StudioError:

@@ -79,7 +79,7 @@ def opening(ref: str, stop: threading.Event | None = None) -> Iterator[Opening]:
             if record:
                 crashed = _crash(record, path) if not records.alive(record) and record["state"] == "ready" else ""
                 _end(record)
-            record = _spawn(base, path)
+            record = _spawn(base, path, _rope(model))
     yield Opening(0.0, crashed)
     while record["state"] != "ready":
         if record["state"] == "failed":
@@ -176,8 +176,15 @@ def _base_of(model: ModelRef) -> ModelRef:
 def _identity(model: ModelRef, base: ModelRef) -> str:
     """Two references to one folder are one engine. LoRA adapters share their base's; PEFT cannot mix the other kinds with
     them, so each of those gets an engine to itself."""
-    alone = f"+{model.ref}" if model.is_adapter and model.meta.get("peft_type") not in (None, "LORA") else ""
-    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}{alone}"
+    moves = model.meta.get("start") in ("pissa", "olora")  # a checkpoint of such a run moves the weights it is put on
+    alone = f"+{model.ref}" if model.is_adapter and (moves or model.meta.get("peft_type") not in (None, "LORA")) else ""
+    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}{alone}{_rope(model)}"
+
+
+def _rope(model: ModelRef) -> str:
+    """How an adapter's base has to be loaded, as the engine's argument; empty: as it is."""
+    rope = model.meta.get("rope") if model.is_adapter else None
+    return f"{rope['rope_type']}:{rope['factor']}" if rope else ""
 
 
 def _stamp(folder: Path | None) -> float:
@@ -200,13 +207,14 @@ def _running(record: dict[str, Any]) -> bool:
     return records.alive(record)
 
 
-def _spawn(base: ModelRef, path: Path) -> dict[str, Any]:
+def _spawn(base: ModelRef, path: Path, rope: str = "") -> dict[str, Any]:
     """Starts an engine and writes its first record. The caller holds the record's lock."""
     _make_room(base, path)
     key, log = secrets.token_urlsafe(24), path.with_suffix(".log")
     if log.exists():
         os.replace(log, path.with_suffix(".log.1"))
     arguments = ["--base", base.ref, "--record", str(path), "--idle", str(idle_minutes())]
+    arguments += ["--rope", rope] if rope else []
     paths = filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")])
     environment = os.environ | {"ATELIER_ENGINE_KEY": key, "STUDIO_HOME": str(settings.home()),
                                 "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}

@@ -46,6 +46,7 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
     if "adapter_config.json" in names:
         config = _json(path / "adapter_config.json")
         facts = {"adapter": True, "architecture": None, "peft_type": config.get("peft_type"), "r": config.get("r"),
+                 "start": config.get("init_lora_weights"), "rope": _rope(path, names),
                  "base": config.get("base_model_name_or_path"), "reward": config.get("task_type") == "SEQ_CLS"}
         weights = ["adapter_model.safetensors"] if "adapter_model.safetensors" in names else []
     elif "config.json" in names:
@@ -66,7 +67,7 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
                           "Copy the whole folder, or choose another model.", "model")
     parameters, dtypes = 0, {}
     for name in weights:
-        for dtype, count in _tensors(path / name):
+        for dtype, count in _tensors(path / name).values():
             parameters += count
             dtypes[dtype] = dtypes.get(dtype, 0) + count
     sizes = {entry[0]: entry[2] for entry in stamp}
@@ -79,11 +80,25 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
         "parameters": parameters,
         "dtype": max(dtypes, key=dtypes.get) if dtypes else None,
         "size": sum(sizes.get(n, 0) for n in weights),
-        "context": text.get("max_position_embeddings") or text.get("n_positions"),
+        "context": _context(text),
         "vocab_size": text.get("vocab_size"),
         "tokenizer": bool(names & {"tokenizer.json", "tokenizer.model", "vocab.json"}),
         "chat_template": "chat_template.jinja" in names or bool(tokenizer.get("chat_template")),
     }
+
+
+def _rope(path: Path, names: set[str]) -> dict[str, Any] | None:
+    """How the positions of an adapter's base are stretched; see :mod:`studio.trainers.rope`."""
+    found = _json(path / "rope.json") if "rope.json" in names else {}
+    return found if isinstance(found.get("factor"), (int, float)) and isinstance(found.get("rope_type"), str) else None
+
+
+def _context(config: dict[str, Any]) -> int | None:
+    """Tokens a model reads. Dynamic RoPE stretches behind the length that the config names."""
+    longest = config.get("max_position_embeddings") or config.get("n_positions")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    dynamic = isinstance(rope, dict) and rope.get("rope_type") == "dynamic" and isinstance(rope.get("factor"), (int, float))
+    return int(longest * rope["factor"]) if dynamic and isinstance(longest, int) else longest
 
 
 def _weight_files(path: Path, names: set[str]) -> list[str]:
@@ -115,8 +130,8 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _tensors(path: Path) -> list[tuple[str, int]]:
-    """(dtype, number of values) of every tensor in a safetensors file, from its header.
+def _tensors(path: Path) -> dict[str, tuple[str, int]]:
+    """Name -> (dtype, number of values) of every tensor in a safetensors file, from its header.
 
     Format: https://github.com/huggingface/safetensors#format (8 bytes length, JSON header, data).
     """
@@ -133,9 +148,19 @@ def _tensors(path: Path) -> list[tuple[str, int]]:
         end = max((t["data_offsets"][1] for t in header.values()), default=0)
         if 8 + length + end > total:
             raise broken
-        return [(t["dtype"], math.prod(t["shape"])) for t in header.values()]
+        return {name: (t["dtype"], math.prod(t["shape"])) for name, t in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as err:
         raise broken from err
+
+
+def weights(path: Path) -> dict[str, int]:
+    """Name -> number of values of every weight of a whole model.
+
+    Raises:
+        StudioError: a file is broken or missing.
+    """
+    names = {entry[0] for entry in _stamp(path)}
+    return {name: size for file in _weight_files(path, names) for name, (_, size) in _tensors(path / file).items()}
 
 
 def count(parameters: int | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
-from studio.trainers.common import SFT
+from studio.trainers.common import SFT, DeeperLoraFields, numbers
 
 RATE = ("How large each step is. Too high: the loss jumps or becomes NaN. Too low: it hardly falls. {starter:g} suits the "
         "starter; {large} is usual for models of a billion and more.")
@@ -89,6 +89,27 @@ class AdapterMethod(Method):
         from studio.trainers import sft
 
         return sft.run(recipe, ctx, adapter=cls.peft_config, quantization=cls.quantization(recipe))
+
+
+class LoraMethod(AdapterMethod):
+    """LoRA in any of its forms."""
+
+    peft = "LoraConfig"
+    arguments = ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora")
+
+    @classmethod
+    def config(cls, recipe: Any) -> dict[str, Any]:
+        made = super().config(recipe)
+        if not isinstance(recipe, DeeperLoraFields):  # an alignment asks for less
+            return made
+        start = recipe.init_lora_weights
+        if start not in ("default", "loftq"):  # which puts its own values in after the model is wrapped
+            made["init_lora_weights"] = start
+        if recipe.layers_to_transform:
+            made["layers_to_transform"] = numbers(recipe.layers_to_transform)
+        if whole := [part.strip() for part in recipe.modules_to_save.split(",") if part.strip()]:
+            made |= {"modules_to_save": whole, "ensure_weight_tying": True}
+        return made | ({"bias": recipe.bias} if recipe.bias != "none" else {})
 
 
 class VirtualTokens(Recipe):

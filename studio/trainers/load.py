@@ -8,6 +8,7 @@ from typing import Any
 from studio.errors import StudioError
 from studio.library import refs
 from studio.library.modelinfo import PROMPT_TYPES
+from studio.trainers import rope as rope_scaling
 
 
 def _loaded(what: Any, ref: Any, trust: bool, **kwargs: Any) -> Any:
@@ -86,13 +87,14 @@ def base_of(model: refs.ModelRef) -> str:
 
 
 def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False, merge: bool = False,
-          quantization: dict[str, Any] | None = None, head: str = "causal") -> Any:
+          quantization: dict[str, Any] | None = None, head: str = "causal", rope: dict[str, Any] | None = None) -> Any:
     """A causal language model, an adapter on its base where ``ref`` is one.
 
     Args:
         dtype: Torch dtype of the weights.
         quantization: Arguments of ``BitsAndBytesConfig``, to hold the weights in fewer bits.
         merge: Fold an adapter into its base, for training all weights; else it stays trainable.
+        rope: Stretched positions, as :mod:`studio.trainers.rope` keeps them; by default those an adapter was trained with.
         head: ``causal``, or ``reward``: one number in place of the words. An adapter is then folded into its base.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -105,11 +107,15 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
 
         compute = {"bnb_4bit_compute_dtype": getattr(torch, dtype)} if "load_in_4bit" in quantization else {}
         more["quantization_config"] = BitsAndBytesConfig(**quantization, **compute)
+    rope = rope or (ref.meta.get("rope") if ref.is_adapter else None)
+    if rope:
+        more["config"] = rope_scaling.config(source, rope, trust)
     if head == "reward":
         made = _loaded(AutoModelForSequenceClassification, source, trust, dtype=dtype, num_labels=1, **more)
     else:
         made = _loaded(AutoModelForCausalLM, source, trust, dtype=dtype, **more)
     made.config.use_cache = False
+    rope_scaling.mark(made, rope)
     if ref.is_adapter:
         from peft import PeftConfig, PeftModel
 

@@ -5,6 +5,7 @@ Imports torch, so only ``run`` methods import this module.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
 from studio.library import bases
-from studio.trainers import settings
+from studio.trainers import kernels, settings, starts
+from studio.trainers.common import FineFields
 from studio.trainers.kept import Kept, clean, digest_of, go, same_data
 
 # Above this the logits of a batch are not built: TRL's tiled loss is slower on small models but needs far less memory.
@@ -31,7 +33,7 @@ class StudioTrainer(Kept, SFTTrainer):
         vocab = self.model.get_output_embeddings().weight.shape[0]
         longest = self.args.max_length or 1024
         rows = max(self.args.per_device_train_batch_size, self.args.per_device_eval_batch_size)
-        self.plain = (vocab * rows * longest * 4 <= PLAIN_LOSS_BYTES and self.args.loss_type == "nll"
+        self.plain = (vocab * rows * longest * 4 <= PLAIN_LOSS_BYTES and self.args.loss_type in ("nll", "dft")
                       and not self.aux_loss_enabled and self.label_smoother is None
                       and not self.args.activation_offloading)
 
@@ -104,6 +106,9 @@ def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
     """
     own = {"max_length": recipe.max_length, "packing": recipe.packing, "completion_only_loss": False,
            "dataset_kwargs": {"skip_prepare_dataset": True}}
+    if isinstance(recipe, FineFields):
+        own |= {name: getattr(recipe, name) for name in ("packing_strategy", "padding_free", "loss_type")}
+        own |= kernels.arguments(recipe.kernels)
     return settings.make(SFTConfig, settings.shared(recipe, ctx, steps, held) | own, recipe)
 
 
@@ -115,7 +120,7 @@ def dataset(samples: list, recipe: Any) -> Any:
     if recipe.packing:
         from trl import pack_dataset
 
-        made = pack_dataset(made, recipe.max_length, "bfd")
+        made = pack_dataset(made, recipe.max_length, getattr(recipe, "packing_strategy", "bfd"))
     return made
 
 
@@ -142,4 +147,6 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
     trainer = StudioTrainer(model, args, train_dataset=train_data, eval_dataset=eval_data if held else None,
                             processing_class=tokenizer, peft_config=peft_config, ctx=ctx, keep=recipe.save_total_limit,
                             best=recipe.load_best_model_at_end and held, patience=recipe.early_stopping_patience)
-    return go(trainer, ctx, recipe.sample_prompts, chat)
+    if getattr(recipe, "init_lora_weights", "") == "loftq" and peft_config is not None:
+        starts.loftq(trainer.accelerator.unwrap_model(trainer.model), Path(model.name_or_path), ctx.run_dir)
+    return go(trainer, recipe, ctx, recipe.sample_prompts, chat)

@@ -15,7 +15,7 @@ from typing import Any
 
 from studio import settings
 from studio.library import refs
-from studio.trainers import chatml, data, plan, script_parts
+from studio.trainers import chatml, data, kernels, optimizers, plan, rope, script_parts
 
 MOST_LISTED = 400  # validation rows that a script names one by one; more are exported
 
@@ -23,8 +23,8 @@ MOST_LISTED = 400  # validation rows that a script names one by one; more are ex
 _ALWAYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "seed",
            "lr_scheduler_type")
 _DEFAULTS = {"max_steps": -1, "gradient_accumulation_steps": 1, "weight_decay": 0.0, "max_grad_norm": 1.0,
-             "warmup_steps": 0, "neftune_noise_alpha": 0.0, "optim": "adamw_torch_fused", "packing": False,
-             "trust_remote_code": False}
+             "warmup_steps": 0, "neftune_noise_alpha": 0.0, "packing": False, "packing_strategy": "bfd",
+             "padding_free": False, "loss_type": "nll", "trust_remote_code": False}
 
 
 def write(recipe: Any, adapter: tuple[str, dict[str, Any]] | None = None,
@@ -230,13 +230,25 @@ def _model(recipe: Any, model: refs.ModelRef, lora: bool, quantization: dict[str
         compute = f", bnb_4bit_compute_dtype=torch.{dtype}" if "load_in_4bit" in quantization else ""
         bits = f", quantization_config=BitsAndBytesConfig({values}{compute})"
     lines = ["from transformers import BitsAndBytesConfig\n"] if bits else []
+    stretched = rope.of_recipe(recipe, model)
+    if stretched:
+        lines += ["from transformers import AutoConfig", "", "", inspect.getsource(script_parts.stretch), "",
+                  f"config = AutoConfig.from_pretrained({base.source!r}{_revision(base)}{trust})",
+                  f"stretch(config, {stretched['rope_type']!r}, {stretched['factor']!r})"]
+        bits += ", config=config"
     lines += [f"model = AutoModelForCausalLM.from_pretrained({base.source!r}{_revision(base)}, "
               f"dtype=torch.{dtype}{trust}{bits})"]
+    if stretched and stretched["rope_type"] == "dynamic":
+        lines += ["", "", inspect.getsource(script_parts.forget_lengths), "", "forget_lengths(model)"]
     if model.is_adapter:
         lines += ["from peft import PeftModel", "", f"model = PeftModel.from_pretrained(model, {model.source!r}, "
                   f"is_trainable={lora})"]
         if not lora:
             lines.append("model = model.merge_and_unload()")
+    if getattr(recipe, "freeze", "none") != "none":
+        lines += ["", "", inspect.getsource(script_parts.frozen), "", "weights = dict(model.named_parameters())",
+                  f"for name in frozen(weights, {recipe.freeze!r}, {recipe.trained_layers}):",
+                  "    weights[name].requires_grad_(False)"]
     return "\n".join(lines)
 
 
@@ -256,7 +268,8 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
         values["assistant_only_loss"] = recipe.assistant_only_loss
     if "prompt" in kinds:
         values["completion_only_loss"] = recipe.assistant_only_loss
-    values |= {"report_to": recipe.report_to} | recipe.extra
+    values |= {k: v for k, v in optimizers.arguments(recipe).items() if v != "adamw_torch_fused"}
+    values |= kernels.arguments(recipe.kernels) | {"report_to": recipe.report_to} | recipe.extra
     lines = [f"    {k}={v!r}," for k, v in values.items()]
     lines += ["    use_cpu=not torch.cuda.is_available(),"]
     config = "args = SFTConfig(\n    output_dir=\"output\",\n" + "\n".join(lines)
@@ -277,9 +290,22 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
         stop = f", callbacks=[EarlyStoppingCallback({recipe.early_stopping_patience})]"
         config = config.replace("\n)", "\n    metric_for_best_model=\"loss\",\n)")
         config = "from transformers import EarlyStoppingCallback\n\n" + config
-    peft = ", peft_config=adapter" if adapter_code else ""
+    more = ", peft_config=adapter" if adapter_code else ""
+    if own := optimizers.maker(recipe):
+        made, options = own
+        config = f"{inspect.getsource(made)}\n\n{config}"
+        options = ", ".join(['"args": args', *(f'"{k}": {v!r}' for k, v in options.items())])
+        more += f", optimizer_cls_and_kwargs=({made.__name__}, {{{options}}})"
     return (f"{config}\n{adapter_code}trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=held, "
-            f"processing_class=tokenizer{peft}{stop})\ntrainer.train()\ntrainer.save_model(\"output/final\")")
+            f"processing_class=tokenizer{more}{stop})\n{_end(adapter if adapter_code else None)}")
+
+
+def _end(adapter: tuple[str, dict[str, Any]] | None) -> str:
+    """Training and saving. What an adapter that moves its base began with is subtracted from it."""
+    if not adapter or adapter[1].get("init_lora_weights") not in ("pissa", "olora"):
+        return "trainer.train()\ntrainer.save_model(\"output/final\")"
+    return ("trainer.model.save_pretrained(\"output/start\")\ntrainer.train()\n"
+            "trainer.model.save_pretrained(\"output/final\", path_initial_model_for_weight_conversion=\"output/start\")")
 
 
 def _steps_code(recipe: Any) -> str:

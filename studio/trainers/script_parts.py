@@ -41,3 +41,81 @@ def answer_mask(tokenizer, messages, tools=None):
     out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return out["input_ids"], [int(any(a < end and b > start for start, end in spans)) for a,
                               b in out["offset_mapping"]]
+
+
+def stretch(config, kind, factor):
+    """Lets a model read ``factor`` times as many tokens, by turning its positions (RoPE) slower."""
+    text = config.get_text_config()
+    old, longest = dict(text.rope_parameters), text.max_position_embeddings
+    text.rope_parameters = old | {"rope_type": kind, "factor": factor}
+    if kind == "yarn":
+        text.rope_parameters["original_max_position_embeddings"] = longest
+    if kind != "dynamic":  # which begins to turn slower behind the length that the config names
+        text.max_position_embeddings = int(longest * factor)
+
+
+def forget_lengths(model):
+    """Dynamic RoPE remembers the longest text it has met; forgetting it makes a step depend on its own texts alone."""
+    for part in model.modules():
+        if hasattr(part, "max_seq_len_cached"):
+            part.register_forward_pre_hook(lambda part, inputs: setattr(part, "max_seq_len_cached", 0))
+
+
+def frozen(names, what, last):
+    """Those of a model's weights that stay as they are: embeddings and first layers."""
+    import re
+
+    layer = {name: int(found[1]) if (found := re.search(r"\.(\d+)\.", name)) else -1 for name in names}
+    layers = 1 + max(layer.values())
+    first = {"embeddings": 0, "half": layers // 2, "all_but_last": max(0, layers - last)}[what]
+    return [name for name in names if layer[name] < first
+            and (layer[name] >= 0 or any(word in name for word in ("embed", "wte", "wpe")))]
+
+
+def lora_plus():
+    """Makes an optimizer in which the matrices B of LoRA learn faster than A (arXiv 2402.12354)."""
+    def make(model, args, ratio):
+        from peft.optimizers import create_loraplus_optimizer
+        from transformers import Trainer
+
+        cls, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return create_loraplus_optimizer(model, cls, loraplus_lr_ratio=ratio, loraplus_weight_decay=args.weight_decay,
+                                         **options)
+
+    return make
+
+
+def muon():
+    """Makes an optimizer of two: Muon for the matrices of the layers, AdamW for all else (embeddings, head, norms)."""
+    def make(model, args):
+        import re
+
+        import torch
+
+        class Both(torch.optim.Optimizer):
+            def __init__(self, *parts):
+                self.parts = parts
+                super().__init__([group for part in parts for group in part.param_groups], {})
+
+            def step(self, closure=None):
+                for part in self.parts:
+                    part.step()
+
+            def state_dict(self):
+                return {"parts": [part.state_dict() for part in self.parts]}
+
+            def load_state_dict(self, state):
+                for part, kept in zip(self.parts, state["parts"]):
+                    part.load_state_dict(kept)
+                self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+        learned = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        inside = [weight for name, weight in learned if weight.ndim == 2 and re.search(r"\.\d+\.", name)]
+        ids = {id(weight) for weight in inside}
+        rest = [weight for _, weight in learned if id(weight) not in ids]
+        return Both(*([torch.optim.Muon(inside, lr=args.learning_rate, weight_decay=args.weight_decay,
+                                        adjust_lr_fn="match_rms_adamw")] if inside else []),
+                    *([torch.optim.AdamW(rest, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2),
+                                         eps=args.adam_epsilon, weight_decay=args.weight_decay)] if rest else []))
+
+    return make

@@ -9,6 +9,8 @@ from typing import Any
 from studio.errors import StudioError
 from studio.library import refs
 from studio.library.modelinfo import PROMPT_TYPES
+from studio.trainers import kernels
+from studio.trainers.common import FineFields
 
 
 def check(recipe: Any) -> None:
@@ -17,34 +19,42 @@ def check(recipe: Any) -> None:
     Raises:
         StudioError: unknown model or data, a sample longer than the model's context.
     """
-    from studio.trainers import data, spread
+    from studio.trainers import data, optimizers, rope, spread
 
     model = refs.resolve_model(recipe.model)
     refs.check_writes(model)
     data.check(recipe)
     spread.check(recipe)
+    optimizers.check(recipe, recipe.kind == "sft" and recipe.method != "full")
+    if isinstance(recipe, FineFields):
+        kernels.check(recipe)
     if model.meta.get("peft_type") in PROMPT_TYPES:
         raise StudioError(f"{model.label} is made of learned tokens, which cannot be trained further.",
                           "Start from the model it belongs to.", "model")
     context = model.meta.get("context")
     if model.is_adapter and model.base:
         context = refs.resolve_model(model.base).meta.get("context")
+    context = rope.longest(context, rope.of_recipe(recipe, model))
     if context and recipe.max_length > context:
         raise StudioError(f"{model.label} reads at most {context} tokens; the longest sample is set to "
-                          f"{recipe.max_length}.", f"Set 'Longest sample' to {context} or less.", "max_length")
+                          f"{recipe.max_length}.", f"Set 'Longest sample' to {context} or less, or ask for a longer context.",
+                          "max_length")
 
 
 def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, encode_as: Any = None,
-        table: Any = None, quantization: dict[str, Any] | None = None) -> dict[str, Any]:
+        table: Any = None, quantization: dict[str, Any] | None = None,
+        prepare: Callable[[Any], None] | None = None) -> dict[str, Any]:
     """Trains, keeps the best, writes the result and its card; returns the summary.
 
     Args:
         adapter: ``recipe -> PeftConfig`` of the adapter to train; without one the weights themselves are trained.
         encode_as: What the encoder reads instead of the recipe.
         quantization: Arguments of ``BitsAndBytesConfig`` for a base that is held in fewer bits.
+        prepare: Called with the loaded model, e.g. to freeze a part of it.
         table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
     """
-    from studio.trainers import data, finish, load, loop, plan, settings, spread
+    kernels.prepare(getattr(recipe, "kernels", "none"))
+    from studio.trainers import blocks, data, finish, load, loop, plan, rope, settings, spread
 
     if spread.wanted(recipe):
         return spread.run(recipe, ctx)
@@ -58,6 +68,8 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
     train_rows, held_rows, found = data.read(recipe)
     data.tell(found, ctx.warning, ctx.log)
     chat = data.is_chat(train_rows)
+    if isinstance(recipe, FineFields) and recipe.packing and recipe.packing_strategy != "bfd":
+        encode_as = blocks.uncut(recipe)  # the packing cuts, and loses nothing
     encoder = data.Encoder(tokenizer, encode_as or recipe, chat)
     made, held = encoder.prepare(train_rows), encoder.prepare(held_rows)
     for warning in encoder.warnings:
@@ -72,7 +84,10 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
     ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; "
             f"{steps} steps.")
     dtype = plan.load_dtype(recipe, gpu, adapter is not None)
-    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None, quantization=quantization)
+    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None, quantization=quantization,
+                       rope=rope.of_recipe(recipe, ref))
+    if prepare:
+        prepare(model)
     config = None
     if adapter and ref.is_adapter:
         ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and "

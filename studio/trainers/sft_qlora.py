@@ -6,12 +6,11 @@ from typing import Any, ClassVar, Literal
 
 from studio.errors import StudioError
 from studio.recipe import field
-from studio.trainers.adapters import AdapterMethod, epochs, rate
-from studio.trainers.common import LoraFields, SFTRecipe
-from studio.trainers.sft_lora import Lora
+from studio.trainers.adapters import LoraMethod, epochs, rate
+from studio.trainers.common import DeeperLoraFields, SFTRecipe
 
 
-class QloraRecipe(LoraFields, SFTRecipe):
+class QloraRecipe(DeeperLoraFields, SFTRecipe):
     """Fields of a QLoRA run."""
 
     method: ClassVar[str] = "qlora"
@@ -25,23 +24,35 @@ class QloraRecipe(LoraFields, SFTRecipe):
     bnb_4bit_use_double_quant: bool = field(True, "Quantize the constants too", "Saves another 0.4 bits a weight at no "
                                             "visible cost.", group="adapter",
                                             when={"quant_type": ["nf4", "fp4"]})
+    init_lora_weights: Literal["default", "gaussian", "orthogonal", "loftq"] = field(
+        "default", "Start of the adapter", "From where it begins to learn. LoftQ (arXiv 2310.08659) begins with what 4 bits "
+        "lost of the weights, so that the start is nearer to the whole model; it needs a GPU.", group="adapter",
+        library="peft.LoraConfig",
+        choices={"default": "From nothing (usual)", "gaussian": "From nothing, normally distributed",
+                 "orthogonal": "From nothing, orthogonal", "loftq": "LoftQ: what 4 bits lost (GPU)"})
 
 
-class Qlora(AdapterMethod):
+class Qlora(LoraMethod):
     """Adapter on a quantized model."""
 
     title = "QLoRA"
     summary = "LoRA on a base held in 4 or 8 bits: models several times larger fit into the same memory."
     paper = "https://arxiv.org/abs/2305.14314"
     Recipe = QloraRecipe
-    peft = Lora.peft
-    arguments = Lora.arguments
 
     @classmethod
     def check(cls, recipe: QloraRecipe) -> None:
+        from studio.hardware import gpus
         from studio.library import refs
 
         super().check(recipe)
+        if recipe.init_lora_weights == "loftq":
+            if not gpus():
+                raise StudioError("LoftQ is computed on a GPU, and there is none here.", "Choose another start of the adapter.",
+                                  "init_lora_weights")
+            if recipe.quant_type != "nf4":
+                raise StudioError("LoftQ makes up for what NF4 lost; the base is held otherwise.", "Choose 4 bits (NF4).",
+                                  "init_lora_weights")
         model = refs.resolve_model(recipe.model)
         base = refs.resolve_model(model.base) if model.is_adapter and model.base else model
         odd = [size for size in base.meta.get("widths") or [] if size % 64]
