@@ -33,13 +33,18 @@ def owner_of(request: gr.Request | None) -> str | None:
     """The Hub name of the person on a Space, None elsewhere (one workspace, one person or one shared login)."""
     if not on_space() or request is None:
         return None
-    raw = getattr(request, "request", None) or request
-    scope = getattr(raw, "scope", None)
-    session = scope.get("session", {}) if isinstance(scope, dict) else getattr(raw, "session", None) or {}
-    login = session.get("oauth_info") or {}
+    login = _login(request)
     if (login.get("expires_at") or 0) < time.time():
         return None
     return (login.get("userinfo") or {}).get("preferred_username")
+
+
+def _login(request: gr.Request) -> dict[str, Any]:
+    """What gradio keeps in the session of somebody who signed in with the Hub."""
+    raw = getattr(request, "request", None) or request
+    scope = getattr(raw, "scope", None)
+    session = scope.get("session", {}) if isinstance(scope, dict) else getattr(raw, "session", None) or {}
+    return session.get("oauth_info") or {}
 
 
 def need_login(request: gr.Request | None) -> str | None:
@@ -51,6 +56,9 @@ def need_login(request: gr.Request | None) -> str | None:
     owner = owner_of(request)
     if on_space() and owner is None:
         raise StudioError(t("space.login_needed"), t("space.login_hint"))
+    if owner is not None:
+        login = _login(request)
+        api.keep_token(owner, login.get("access_token"), login.get("expires_at") or 0)
     return owner
 
 

@@ -39,12 +39,14 @@ def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
             with gr.Column(scale=5, min_width=320, elem_classes=["st-right"]):
                 with gr.Column(elem_classes=["st-card", "st-start"]):
                     widgets.mounted("estimate", eid(tab, "estimate"), tab=tab)
+                    place = widgets.mounted("backend", eid(tab, "backend"), {"name": "local"}, ["st-place"], tab=tab)
                     start = gr.Button(label(f"{tab}.start"), variant="primary", elem_id=eid(tab, "start"))
                     widgets.mounted("sweep", eid(tab, "sweep"), tab=tab)
+                    widgets.mounted("flow", eid(tab, "flow"), tab=tab)
                 widgets.mounted("panel", eid(tab, "panel"), tab=tab)
         with gr.Column(elem_classes=["st-live-view"]):
             live_run.build(tab)
-    _listen(shell, tab, kind, form, presets, state, preset, start)
+    _listen(shell, tab, kind, form, presets, state, preset, start, place)
 
 
 def check(form: Form, owner: str | None, method: str, *held: Any) -> dict[str, Any]:
@@ -63,7 +65,8 @@ def check(form: Form, owner: str | None, method: str, *held: Any) -> dict[str, A
             "install": result.get("install"), "changed": changed, "titles": titles, "groups": groups}
 
 
-def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state: Any, preset: Any, start: Any) -> None:
+def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state: Any, preset: Any, start: Any,
+            place: Any) -> None:
     draft = gr.BrowserState({}, storage_key=f"studio-draft-{kind}", secret="drafts-hold-no-secrets")
     fields = list(form.controls.values())
     pickers = [form.controls[name] for name, spec in form.all.items() if spec.widget in ("model", "dataset")]
@@ -74,10 +77,10 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
 
     on_change.__annotations__ = {"request": gr.Request}
 
-    def on_start(request: gr.Request, method: str, *held: Any) -> dict:
+    def on_start(request: gr.Request, place: dict | None, method: str, *held: Any) -> dict:
         result = check(form, rpc.owner_of(request), method, *held)
         try:
-            run = api.submit(result["values"], owner=rpc.need_login(request))
+            run = api.submit(result["values"], owner=rpc.need_login(request), backend=place or None)
         except RecipeError as err:
             return result | {"errors": err.fields, "refused": rpc.error_of(err)}
         except StudioError as err:
@@ -168,4 +171,4 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
         form.upload.upload(on_upload, form.upload, form.controls["dataset"], **QUIET)
     shell.on_open(tab, on_open, form.inputs, [state, *form.inputs])
     shell.on_refresh(tab, refresh, pickers)
-    start.click(on_start, form.inputs, state, **QUIET)
+    start.click(on_start, [place, *form.inputs], state, **QUIET)

@@ -151,12 +151,15 @@
       if (run.state !== "succeeded") throw { message: t("estimate.not_installed", part), hint: [run.reason, run.hint].filter(Boolean).join(" ") };
       studio.toast(t("estimate.installed", part));
       studio.send(`open_${tab}`, { check: true });
+      return true;
     } catch (error) {
       studio.toast(error.message, "bad", error.hint || "");
       button.disabled = false;
       button.textContent = t("estimate.install", part);
+      return false;
     }
   }
+  studio.installPart = install;
 
   /* What the run will take. */
   studio.parts.estimate = ({ root, props }) => {

@@ -144,7 +144,7 @@
       const run = this.details, learns = studio.trains(run.kind);
       if (!learns && !this.root.querySelector(".st-run-grid.st-no-charts")) { this.$(".st-run-grid").classList.add("st-no-charts"); this.$("[data-side=log]").click(); }
       this.$("h1").textContent = run.label;
-      this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), studio.method(run), ...run.uses].filter(Boolean).map(esc).join(" · ");
+      this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), studio.method(run), ...run.uses, run.place].filter(Boolean).map(esc).join(" · ");
       const recipe = this.$("[data-pane=recipe]");
       const rows = Object.entries(run.recipe || {}).filter(([name]) => name !== "schema_version");
       recipe.innerHTML = `<table class="st-table"><tbody>${rows.map(([name, v]) => `<tr><th scope="row">${esc(name)}</th><td>${esc(typeof v === "object" ? JSON.stringify(v) : v === "" ? "–" : v)}</td></tr>`).join("")}</tbody></table>`;

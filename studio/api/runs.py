@@ -11,23 +11,29 @@ from studio.errors import StudioError
 _HIDDEN = ("pid", "pid_started", "slot")
 
 
-def submit(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
+def submit(values: dict[str, Any], owner: str | None = None, backend: dict[str, Any] | None = None) -> dict[str, Any]:
     """Check a recipe and put it at the end of the queue; it starts as soon as there is a slot.
+
+    Args:
+        backend: Where it computes: ``{"name": "local"}``, ``{"name": "ray", "address": …}`` or ``{"name": "hf_jobs",
+            "flavor": …, "hours": …, "agreed": dollars}``; see :func:`backends`.
 
     Returns:
         The run, as :func:`run` gives it.
 
     Raises:
-        StudioError: a bad recipe (:class:`studio.recipe.RecipeError` with one message a field), or no disk left.
+        StudioError: a bad recipe (:class:`studio.recipe.RecipeError` with one message a field), no disk left, or a place
+            that cannot be used (``field="backend"``).
     """
     from studio import hardware, registry
     from studio.api.recipes import checked
-    from studio.jobs import store
+    from studio.jobs import backends, store
+    from studio.jobs.backends import tokens
 
     recipe = checked(values, signed_in(owner))
     estimate = registry.method(recipe.kind, recipe.method).estimate(recipe)
     hardware.need_disk(estimate.disk or 0, "This run")
-    made = store.submit(recipe, owner)
+    made = store.submit(recipe, owner, backend=backends.check(backend, recipe, tokens.of(scope(owner))))
     _advance()
     return _public(made)
 
@@ -47,7 +53,8 @@ def runs(kind: str | None = None, owner: str | None = None, limit: int = 200,
 
 def run(id: str, details: bool = False) -> dict[str, Any]:
     """One run: ``{id, kind, method, name, label, state, recipe, owner, created, started, ended, attempt, exit_code, signal,
-    reason, hint, field, summary, threads, resume, position, parent, tag}``; ``parent`` is the run that started this one.
+    reason, hint, field, summary, threads, resume, position, parent, tag, backend, place}``; ``parent`` is the run that started this one,
+    ``place`` says in words where it computes, and is empty for this machine.
 
     Args:
         details: Add ``dir``, ``checkpoints``, ``artifacts`` and ``log`` (the end of the worker's output).
@@ -160,7 +167,10 @@ def _advance() -> None:
 
 
 def _public(row: dict[str, Any]) -> dict[str, Any]:
+    from studio.jobs import backends
+
     found = {str(key): value for key, value in row.items() if key not in _HIDDEN}  # plain str, not SQLAlchemy's own
+    found["place"] = backends.label(row["backend"])
     return found | {"label": _label(row) if row["kind"] == "data" or not row["name"] else row["name"]}
 
 

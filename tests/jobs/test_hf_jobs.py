@@ -47,7 +47,7 @@ def steps(jobs, run: str) -> list[int]:
 
 
 def test_the_price_is_said_and_agreed_to_before_anything_is_asked_for(hub):
-    offer = next(one for one in backends.offers(TOKEN) if one["name"] == "hf_jobs")
+    offer = backends.offer("hf_jobs", TOKEN)
     assert offer["unavailable"] == ""
     flavors = offer["fields"][0]["choices"]
     assert [name for name, _ in flavors] == ["cpu-basic", "t4-small"] and "$0.40 an hour" in flavors[1][1]
@@ -60,7 +60,7 @@ def test_the_price_is_said_and_agreed_to_before_anything_is_asked_for(hub):
         with pytest.raises(StudioError):
             send(place=odd)
     assert backends.notes({"name": "local"}, plan())["cost"] is None
-    assert "logged in" in next(one for one in backends.offers(None) if one["name"] == "hf_jobs")["unavailable"]
+    assert "logged in" in backends.offer("hf_jobs", None)["unavailable"]
     assert not hub.jobs and not hub.created
 
 

@@ -152,10 +152,10 @@ def check(backend: dict[str, Any] | None, recipe: Any, token: str | None = None)
     return {"name": chosen.name, **options}
 
 
-def offers(token: str | None = None) -> list[dict[str, Any]]:
-    """Every place but this machine, for the form: ``{name, title, summary, unavailable, install, fields}``."""
-    return [{"name": one.name, "title": one.title, "summary": one.summary, **one.offer(token)}
-            for one in map(place, _PLACES)]
+def offer(name: str, token: str | None = None) -> dict[str, Any]:
+    """A place as the form shows it: ``{name, title, summary, unavailable, install, fields}``."""
+    one = place(name)
+    return {"name": one.name, "title": one.title, "summary": one.summary, **one.offer(token)}
 
 
 def notes(backend: dict[str, Any], recipe: Any, token: str | None = None) -> dict[str, Any]:
