@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import typing
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -181,6 +182,7 @@ class Form:
         for group in self.specs.values():
             for name, spec in group.items():
                 self.all.setdefault(name, spec)
+        self.looks = _looks(kind, self.specs)
         self.drivers = sorted({driver for group in self.specs.values() for spec in group.values()
                                for driver in spec.when})
 
@@ -224,7 +226,7 @@ class Form:
 
     def _control(self, spec: FieldSpec, shown: bool) -> Any:
         key = f"field.{self.kind}.{spec.name}"
-        title = spec.title + (f" ({spec.unit})" if spec.unit else "")
+        title = _title(spec)
         common = {"label": label(f"{key}.title", title), "elem_id": eid(self.tab, spec.name.lower()),
                   "visible": shown and visible(spec, {n: s.default for n, s in self.specs[self.first].items()})}
         info = label(f"{key}.help", spec.help)
@@ -237,10 +239,11 @@ class Form:
                            names=self._names(spec.name),
                            **{k: v for k, v in common.items() if k != "label"})
         if spec.widget == "rewards":
-            return gr.HTML(value, html_template='<div class="st-mount rw" data-st-keep></div>', elem_classes=classes,
+            # In the template and not as properties: an element that is hidden at first loses those.
+            facts = f'data-tab="{self.tab}" data-title="{escape(title)}" data-help="{escape(spec.help)}"'
+            return gr.HTML(value, html_template=f'<div class="st-mount rw" {facts}></div>', elem_classes=classes,
                            js_on_load="studio.mount('rewards', {element, props, watch, trigger})",
-                           apply_default_css=False, title=title, help=spec.help, tab=self.tab,
-                           **{k: v for k, v in common.items() if k != "label"})
+                           apply_default_css=False, **{k: v for k, v in common.items() if k != "label"})
         common |= {"info": info, "elem_classes": classes}
         if spec.type == "bool":
             return gr.Checkbox(value, container=True, **common)
@@ -290,7 +293,7 @@ class Form:
         for name in self.controls:
             spec = self.specs[method].get(name)
             made.append(gr.update(visible=False) if spec is None
-                        else gr.update(value=shown[name], visible=visible(spec, full)))
+                        else gr.update(value=shown[name], visible=visible(spec, full), **self._look(method, name)))
         return made
 
     def switched(self, method: str, *held: Any) -> list[Any]:
@@ -301,17 +304,22 @@ class Form:
         for name, spec in self.specs[method].items():
             typed = from_control(spec, now.get(name), spec.type == "dict" and plain_table(self.kind, method, name))
             untouched = any(name in specs and typed == specs[name].default for specs in others)
-            values[name] = spec.default if untouched or name not in now else typed
+            foreign = spec.type == "choice" and typed not in [choice for choice, _ in spec.choices]
+            values[name] = spec.default if untouched or foreign or name not in now else typed
         made = []
         for name in self.controls:
             spec = self.specs[method].get(name)
             if spec is None:
                 made.append(gr.update(visible=False))
             elif values[name] == spec.default:
-                made.append(gr.update(value=to_control(spec, spec.default), visible=visible(spec, values)))
+                made.append(gr.update(value=to_control(spec, spec.default), visible=visible(spec, values),
+                                      **self._look(method, name)))
             else:
-                made.append(gr.update(visible=visible(spec, values)))
+                made.append(gr.update(visible=visible(spec, values), **self._look(method, name)))
         return made
+
+    def _look(self, method: str, name: str) -> dict[str, Any]:
+        return self.looks.get(name, {}).get(method, {})
 
     def shown_when(self, method: str, *held: Any) -> list[Any]:
         """Visibility updates for fields that depend on others."""
@@ -322,6 +330,30 @@ class Form:
     @property
     def dependents(self) -> list[str]:
         return [name for name, spec in self.all.items() if spec.when and name in self.controls]
+
+
+def _title(spec: FieldSpec) -> str:
+    return spec.title + (f" ({spec.unit})" if spec.unit else "")
+
+
+def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """field -> method -> what its control says there, for fields that methods of one name explain or offer differently."""
+    of: dict[str, dict[str, FieldSpec]] = {}
+    for method, group in specs.items():
+        for name, spec in group.items():
+            of.setdefault(name, {})[method] = spec
+    made: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, by_method in of.items():
+        if len({(_title(s), s.help, s.placeholder, str(s.choices), s.type) for s in by_method.values()}) == 1:
+            continue
+        for method, spec in by_method.items():
+            key = f"field.{kind}.{method}.{name}"
+            look = {"label": str(label(f"{key}.title", _title(spec))), "info": str(label(f"{key}.help", spec.help))}
+            if spec.choices:
+                look |= {"choices": [(text, choice) for choice, text in spec.choices],
+                         "allow_custom_value": spec.type != "choice"}
+            made.setdefault(name, {})[method] = look
+    return made
 
 
 def _step(spec: FieldSpec) -> float:

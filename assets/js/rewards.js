@@ -11,10 +11,10 @@
 
   class Rewards {
     constructor({ root, props, watch }) {
-      Object.assign(this, { root, props, forms: [], errors: [], list: given(props) });
-      root.innerHTML = `<div class="rw-head"><div class="st-label">${esc(props.title)}</div><div class="st-info">${esc(props.help)}</div></div>
+      Object.assign(this, { root, props, tab: root.dataset.tab, forms: [], errors: [], list: given(props) });
+      root.innerHTML = `<div class="rw-head"><div class="st-label">${esc(root.dataset.title)}</div><div class="st-info">${esc(root.dataset.help)}</div></div>
         <ol class="rw-list"></ol><div class="rw-add"><button type="button" class="st-btn" data-add aria-expanded="false">${esc(t("rewards.add"))}</button><div class="rw-menu" hidden></div></div>
-        <section class="rw-bench" aria-label="${esc(t("rewards.bench"))}"></section>`;
+        <section class="rw-bench" aria-label="${esc(t("rewards.try"))}"></section>`;
       this.place = root.querySelector(".rw-list");
       root.addEventListener("click", (event) => this.click(event));
       root.addEventListener("keydown", (event) => { if (event.key === "Escape" && !this.menu.hidden) { this.openMenu(false); root.querySelector("[data-add]").focus(); event.stopPropagation(); } });
@@ -59,7 +59,7 @@
     card(one, i, total) {
       const entry = this.entry(one.name), title = entry?.title || String(one.name ?? "");
       const weight = entry?.options.find((spec) => spec.name === "weight");
-      const name = `rw-${this.props.tab}-${i}-weight`, value = one.weight ?? 1;
+      const name = `rw-${this.tab}-${i}-weight`, value = one.weight ?? 1;
       const button = (act, label, svg, off) => `<button type="button" class="st-icon" data-act="${act}" aria-label="${esc(t(label, { title }))}" title="${esc(t(label, { title }))}" ${off ? "disabled" : ""}>${svg}</button>`;
       return `<li class="rw-card" data-at="${i}"><header><b>${esc(title)}</b>
         ${entry ? `<span class="rw-weight" title="${esc(weight.help)}"><label for="${name}">${esc(weight.title)}</label><input type="range" min="-2" max="5" step="0.1" tabindex="-1" aria-hidden="true"><input type="text" inputmode="decimal" autocomplete="off" id="${name}" value="${esc(value)}"></span>` : ""}
@@ -156,7 +156,7 @@
   class Bench {
     constructor(place, owner) {
       Object.assign(this, { place, owner, prompts: [] });
-      const id = `rw-${owner.props.tab}`;
+      const id = `rw-${owner.tab}`;
       place.innerHTML = `<div class="rw-try"><button type="button" class="st-btn" data-try>${esc(t("rewards.try"))}</button>
         <label class="st-check"><input type="checkbox" data-generate> ${esc(t("rewards.generate"))}</label><span class="rw-wait" role="status"></span></div>
         <div class="rw-found" aria-live="polite"></div>
@@ -171,13 +171,14 @@
     async run(where, more) {
       const out = this.place.querySelector(where), wait = this.place.querySelector(".rw-wait"), buttons = this.place.querySelectorAll("button");
       if (this.owner.errors.length) this.owner.showErrors(true);
+      const form = studio.forms[this.owner.tab]?.values;
+      if (!form) { out.innerHTML = `<p class="st-note">${esc(t("rewards.wait"))}</p>`; return; }
       const began = Date.now(), tick = () => { wait.textContent = t("rewards.trying", { time: studio.duration((Date.now() - began) / 1000) }); };
       for (const button of buttons) button.disabled = true;
       tick();
       const timer = setInterval(tick, 1000);
       try {
-        const values = { ...(studio.forms[this.owner.props.tab]?.values || {}), rewards: this.owner.list };
-        const found = await studio.call("rewards_try", { values, ...more });
+        const found = await studio.call("rewards_try", { values: { ...form, rewards: this.owner.list }, ...more });
         out.innerHTML = this.table(found);
         if (more.text === undefined) this.questions(found.rows);
         studio.say(t("rewards.tried"));
