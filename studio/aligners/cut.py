@@ -42,14 +42,15 @@ def sample(row: Row, shape: str, tokenizer: Any) -> Sample:
     Raises:
         StudioError: the chat template refuses the conversation.
     """
-    whole = [_ids(tokenizer, row["prompt"], row[side]) for side in SIDES[shape]]
-    prompt = _ids(tokenizer, row["prompt"])
+    whole = [ids(tokenizer, row["prompt"], row[side]) for side in SIDES[shape]]
+    prompt = ids(tokenizer, row["prompt"])
     # The answer begins where the question alone and the question with its answer part.
-    start = min(_shared(prompt, ids) for ids in whole)
-    return Sample(prompt[:start], [ids[start:] for ids in whole])
+    start = min(_shared(prompt, side) for side in whole)
+    return Sample(prompt[:start], [side[start:] for side in whole])
 
 
-def _ids(tokenizer: Any, prompt: Any, answer: Any = None) -> list[int]:
+def ids(tokenizer: Any, prompt: Any, answer: Any = None) -> list[int]:
+    """Token ids of a prompt, alone up to where the answer begins, or with its answer."""
     if isinstance(prompt, str):
         end = tokenizer.eos_token
         text = prompt if answer is None else prompt + answer + ("" if answer.endswith(end) else end)
@@ -70,6 +71,7 @@ def _shared(a: list[int], b: list[int]) -> int:
 class Loss:
     """What the cut costs, in rows."""
 
+    whole: bool = False  # its trainer leaves out what is too long
     rows: int = 0
     cut: int = 0  # shortened
     left_out: int = 0  # nothing of the answer would be left, or it may not be shortened
@@ -79,8 +81,10 @@ class Loss:
         """(code, message, hint) of each."""
         made = []
         if self.left_out:
-            made.append(("rows-dropped", f"{self.left_out} of {self.rows} {noun} are longer than {limit} tokens before "
-                         "their answer has begun, or may not be cut: they are left out.", "Raise 'Longest sample'."))
+            why = "they are longer, and this method does not cut" if self.whole else \
+                "their question alone fills it, so that nothing of the answer is left"
+            made.append(("rows-dropped", f"{self.left_out} of {self.rows} {noun} are left out at {limit} tokens: {why}.",
+                         "Raise 'Longest sample'."))
         if self.cut:
             made.append(("truncated", f"{self.cut} of {self.rows} {noun} are cut at {limit} tokens.",
                          "Raise 'Longest sample' to keep their ends."))
@@ -98,7 +102,7 @@ def fit(rows: Iterable[Row], shape: str, tokenizer: Any, limit: int, whole: bool
         whole: The trainer leaves out what is longer, instead of cutting it.
         spare: Tokens of an answer that must be left.
     """
-    kept, loss = [], Loss()
+    kept, loss = [], Loss(whole)
     for row in rows:
         loss.rows += 1
         found = sample(row, shape, tokenizer)

@@ -126,7 +126,7 @@ def _glanced(ref: str, columns: tuple, shape: str, path: str, stamp: int, size: 
     if len(first) < LOOKED_AT:
         return Glance(rows, len(rows), notes)
     read = found.source.count() if found.detected.canonical else size / max(1, len(json.dumps(first))) * len(first)
-    return Glance(rows, int(read * len(rows) / len(first)), notes)
+    return Glance(rows, int(read * len(rows) / len(first)), [f"Of the first {LOOKED_AT} rows: {note}" for note in notes])
 
 
 def refs_label(ref: str) -> str:

@@ -125,6 +125,9 @@ class Dpo(AlignMethod):
         if recipe.use_weighting and (odd := [n for n in names if n.startswith("aot")]):
             raise StudioError(f"The loss {odd[0]} sorts the answers of a batch, so pairs cannot be weighed.",
                               "Turn the weighing off, or choose another loss.", "use_weighting")
+        if recipe.use_weighting and "sft" in names:
+            raise StudioError("Plain imitation is one number for a batch, so its pairs cannot be weighed.",
+                              "Turn the weighing off, or leave sft out of the sum.", "use_weighting")
         if recipe.per_device_train_batch_size < 2 and (odd := [n for n in names if n.startswith("aot")]):
             raise StudioError(f"The loss {odd[0]} compares the answers of a batch with each other.", "Take at least 2, better 8.",
                               "per_device_train_batch_size")

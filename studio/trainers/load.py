@@ -129,7 +129,7 @@ def model(ref: refs.ModelRef, dtype: Any, trust: bool = False, gpu: bool = False
             raise StudioError(f"The adapter {ref.label} does not fit its base {source.label}.",
                               "Choose the model it was trained on.", "model") from err
         if merge:
-            made = made.merge_and_unload()
+            made = made.merge_and_unload().requires_grad_(True)  # PEFT froze what the adapter was laid on
     return made
 
 

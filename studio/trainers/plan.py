@@ -56,12 +56,15 @@ CHARACTERS = 3.5  # in a token, where nobody has counted them
 LOOKED_AT = 2000  # rows read for an estimate
 
 
-def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> Any:
+def estimate(recipe: Any, lora: bool = False, parameters: int | None = None,
+             counted: tuple[int | None, float] | None = None, sides: int = 1) -> Any:
     """Steps, seconds, memory and disk of a run. Time and memory are estimates; what is not known stays ``None``.
 
     Args:
         lora: Only an adapter is trained.
         parameters: Size of a model that does not exist yet.
+        counted: (rows, mean characters of a side) where a row is not what plain training reads of it.
+        sides: Sequences that a row is made of.
     """
     from studio.datasets import formats
     from studio.errors import StudioError
@@ -79,7 +82,7 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
                 parameters = refs.resolve_model(model.base).meta.get("parameters")
         except StudioError:
             return made
-    rows, characters = _measure(recipe)
+    rows, characters = counted or _measure(recipe)
     if rows is not None and not recipe.eval_dataset and not formats.own_validation(recipe.dataset):
         rows -= round(rows * recipe.eval_share)
     length = min(recipe.max_length, characters / CHARACTERS) if characters else recipe.max_length
@@ -94,7 +97,7 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
     if getattr(recipe, "packing", False):
         length = recipe.max_length
     batch = recipe.per_device_train_batch_size
-    tokens = batch * recipe.gradient_accumulation_steps * length
+    tokens = batch * recipe.gradient_accumulation_steps * length * sides
     half = uses_bf16(recipe, True if gpu else None)
     if made.steps and not gpu:
         # 6 operations a weight and token: 2 forward, 4 backward; an adapter saves the weights' own third.
@@ -102,7 +105,7 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None) -> 
         # 15 % more for validations and checkpoints
         made.seconds = CPU_START + made.steps * (CPU_STEP + work / CPU_FLOPS[half]) * 1.15
         made.notes.append(f"Time is an estimate for one of {cores()} cores with nothing else running.")
-    made.memory = _memory(recipe, parameters, batch * length, lora, gpu, half)
+    made.memory = _memory(recipe, parameters, batch * length * sides, lora, gpu, half)
     trained = _adapter_size(recipe, parameters) if lora else parameters
     checkpoint = trained * 12 + (1 << 17)
     made.disk = int(checkpoint * (recipe.save_total_limit + 1) + trained * 4)

@@ -32,6 +32,10 @@ def preview(values: dict[str, Any], index: int = 0) -> dict[str, Any]:
         StudioError: as the run itself would, before it starts.
     """
     recipe = parse(values)
+    if recipe.kind == "align":
+        from studio.aligners import preview as aligned
+
+        return aligned.preview(recipe, index)
     found = _prepared(json.dumps(recipe.to_dict(), sort_keys=True))
     rows, encoder = found["rows"], found["encoder"]
     index = max(0, min(int(index), len(rows) - 1))
