@@ -98,13 +98,14 @@ class AlignMethod(Method):
         from studio.aligners import data
         from studio.library import refs
         from studio.library.modelinfo import PROMPT_TYPES
-        from studio.trainers import spread
+        from studio.trainers import optimizers, spread
 
         model = refs.resolve_model(recipe.model)
         if cls.head == "causal":
             refs.check_writes(model)
         data.check(recipe, cls.shape)
         spread.check(recipe)
+        optimizers.check(recipe, getattr(recipe, "train", "full") == "lora")
         if model.meta.get("peft_type") in PROMPT_TYPES:
             raise StudioError(f"{model.label} is made of learned tokens, which cannot be trained further.",
                               "Start from the model it belongs to.", "model")

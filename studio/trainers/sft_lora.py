@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+
 from studio.recipe import field
 from studio.trainers.adapters import LoraMethod, epochs, rate
 from studio.trainers.common import DeeperLoraFields, SFTRecipe
+from studio.trainers.starts import MOVED
 
 
 class LoraRecipe(DeeperLoraFields, SFTRecipe):
@@ -23,6 +26,12 @@ class LoraRecipe(DeeperLoraFields, SFTRecipe):
         choices={"default": "From nothing (usual)", "gaussian": "From nothing, normally distributed",
                  "orthogonal": "From nothing, orthogonal", "pissa": "PiSSA: the weights' main directions",
                  "olora": "OLoRA: orthonormal"})
+
+    @model_validator(mode="after")
+    def _start_can_be_taken_off(self) -> LoraRecipe:
+        if self.init_lora_weights in MOVED and (self.use_dora or self.modules_to_save or self.bias != "none"):
+            raise ValueError("PiSSA and OLoRA are saved as a plain LoRA, which holds neither DoRA nor whole modules nor biases")
+        return self
 
 
 class Lora(LoraMethod):
