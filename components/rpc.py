@@ -151,7 +151,7 @@ def stop(data: dict, request: gr.Request) -> Any:
 def resume(data: dict, request: gr.Request) -> Any:
     need_login(request)
     own_run(data.get("run"), request)
-    return api.resume(str(data["run"]))
+    return api.resume(str(data["run"]), dict(data.get("values") or {}), bool(data.get("here")))
 
 
 @answer

@@ -156,7 +156,7 @@
       const { progress } = this.news, run = this.details || {};
       const share = progress?.total ? Math.min(1, progress.done / progress.total) : this.state === "succeeded" ? 1 : 0;
       this.$("[data-pill]").innerHTML = studio.pill(this.state);
-      this.$("[data-step]").textContent = progress?.total ? t("live.step", { done: studio.num(progress.done), total: studio.num(progress.total) }) : "";
+      this.$("[data-step]").textContent = progress?.total ? t(["sweep", "flow"].includes(run.kind) ? `${run.kind}.progress` : "live.step", { done: studio.num(progress.done), total: studio.num(progress.total) }) : "";
       const bar = this.$(".st-bar");
       bar.firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
       bar.classList.toggle("st-indeterminate", ["queued", "starting"].includes(this.state));
@@ -171,21 +171,24 @@
     }
 
     banner() {
-      const banner = this.$(".st-banner"), { reason, hint } = this.news;
+      const banner = this.$(".st-banner"), { reason, hint, offer } = this.news;
       const show = RESUMABLE.includes(this.state);
       banner.hidden = !show;
       if (!show) return;
       banner.className = `st-banner st-is-${this.state === "stopped" ? "info" : "bad"}`;
       banner.setAttribute("role", "alert");
       banner.innerHTML = `<div><b>${esc(reason || t(`live.${this.state}`))}</b><p>${esc(hint || t(`live.${this.state}.hint`))}</p></div>
-        <button type="button" class="st-btn st-primary" data-resume>${esc(t("live.resume"))}</button>`;
+        ${offer ? `<button type="button" class="st-btn st-primary" data-offer>${esc(t("live.offer", { change: studio.offerText(offer) }))}</button>` : ""}
+        <button type="button" class="st-btn ${offer ? "" : "st-primary"}" data-resume>${esc(t("live.resume"))}</button>`;
       banner.querySelector("[data-resume]").onclick = () => this.do("resume");
+      if (this.details?.place) studio.goOnHere(banner, () => this.do("resume", { here: true }));
+      if (offer) banner.querySelector("[data-offer]").onclick = () => this.do("resume", { values: offer });
     }
 
     /** Ask for something and look again at once. */
-    async do(what) {
+    async do(what, more = {}) {
       try {
-        await studio.call(what, { run: this.run });
+        await studio.call(what, { run: this.run, ...more });
         this.settled = false;
         if (what === "resume") this.cursor = 0, this.charts.clear(), this.rollouts.clear(), this.samples = [], this.$(".st-log").textContent = "", this.$(".st-warnings").innerHTML = "", this.state = null, this.details = null;
         await this.poll();

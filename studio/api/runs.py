@@ -79,8 +79,8 @@ def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
     """What a run said since ``cursor`` (0 at first: everything, thinned), and its state.
 
     Returns:
-        ``{cursor, reset, series, progress, samples, rollouts, warnings, notes, log, state, reason, hint}``; see
-        :func:`studio.series.snapshot`. ``notes`` are the method's own lines, ``log`` those and the output of its process.
+        ``{cursor, reset, series, progress, samples, rollouts, warnings, notes, log, state, reason, hint, offer}``; see
+        :func:`studio.series.snapshot`. ``offer``: {field: value} with which a run that ran out of memory may go on. ``notes`` are the method's own lines, ``log`` those and the output of its process.
 
     Raises:
         StudioError: there is no such run.
@@ -91,7 +91,8 @@ def poll(id: str, cursor: str | int = 0) -> dict[str, Any]:
     row = store.get(id)  # before the events: a final state is only told together with all that was said
     news = series.snapshot(settings.run_dir(id), cursor)
     news["log"] = "".join(f"{note}\n" for note in news["notes"]) + news["log"]
-    return news | {"state": row["state"], "reason": row["reason"], "hint": row["hint"]}
+    return news | {"state": row["state"], "reason": row["reason"], "hint": row["hint"],
+                   "offer": (row["summary"] or {}).get("offer")}
 
 
 def stop(id: str) -> dict[str, Any]:
@@ -105,15 +106,19 @@ def stop(id: str) -> dict[str, Any]:
     return _public(supervisor.stop(id))
 
 
-def resume(id: str) -> dict[str, Any]:
+def resume(id: str, changes: dict[str, Any] | None = None, here: bool = False) -> dict[str, Any]:
     """Queue a stopped, failed or lost run again; it goes on from its newest complete checkpoint.
 
-    Raises:
-        StudioError: there is none, or it cannot be resumed.
-    """
-    from studio.jobs import store
+    Args:
+        changes: The setting it was offered when memory ran out (``offer`` of :func:`poll`); its recipe is changed by it.
+        here: Go on on this machine, wherever it computed before.
 
-    row = store.resume(id)
+    Raises:
+        StudioError: there is none, it cannot be resumed, or something else was to be changed.
+    """
+    from studio.jobs import backends, store
+
+    row = store.resume(id, change=dict(changes) if changes else None, backend=backends.LOCAL if here else None)
     _advance()
     return _public(row)
 

@@ -48,14 +48,19 @@ def explain(err: BaseException) -> Explanation:
                        "See the log of the run for where it happened.")
 
 
-def died(code: int | None, number: int | None, last_line: str = "") -> Explanation:
+def died(code: int | None, number: int | None, last_line: str = "", memory: bool = False) -> Explanation:
     """Reason and hint for a worker that ended without saying why.
 
     Args:
         code: Its exit code, or ``None``.
         number: The signal that ended it, or ``None``.
         last_line: Last line of its log.
+        memory: The kernel ended a process for want of memory at that time.
     """
+    if number == signal.SIGKILL and memory:
+        return Explanation("The machine ran out of memory, and the worker was killed (SIGKILL).",
+                           "Use a smaller batch, a shorter length or a smaller model, and go on from the last checkpoint.",
+                           "per_device_train_batch_size")
     if number is not None:
         try:
             name = signal.Signals(number).name
@@ -89,7 +94,8 @@ def _says_full(err: BaseException) -> bool:
 def _says_memory(err: BaseException) -> bool:
     low = str(err).lower()
     return isinstance(err, MemoryError) or _says_gpu_memory(err) or any(
-        words in low for words in ("can't allocate memory", "cannot allocate memory", "defaultcpuallocator"))
+        words in low for words in ("can't allocate memory", "cannot allocate memory", "defaultcpuallocator",
+                                   "ran out of memory"))
 
 
 def _says_gpu_memory(err: BaseException) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from studio import settings
-from studio.jobs import events, files, process
+from studio.jobs import events, files, memory, process
 from studio.jobs.files import write_json
 from studio.jobs.model import ACTIVE, IllegalTransition
 from studio.jobs.worker import RESERVE
@@ -67,6 +67,7 @@ class Guardian:
         self._worker = 0
         self._stop_at: float | None = None  # when the stop was passed on
         self._killed = ""  # why, once it was
+        self._kills = memory.kills()
         self._result_at: float | None = None
         self._now_at: float | None = None
         self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -196,6 +197,8 @@ class Guardian:
             self._killed = "Stopped before it began to work."  # it was still importing, so the signal ended it
         if self._killed:
             record["killed"] = self._killed
+        elif number == signal.SIGKILL and self._kills is not None and (memory.kills() or 0) > self._kills:
+            record["memory"] = True  # the kernel ended a process for want of memory meanwhile
         for _ in range(2):
             try:
                 write_json(self.folder / "exit.json", record)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from studio import settings
 from studio.errors import StudioError
-from studio.jobs import backends, events
+from studio.jobs import backends, events, memory
 from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, RESUMABLE, State, check
 from studio.library.database import reading, writing
 from studio.recipe import Recipe
@@ -210,25 +210,36 @@ def stop_queued(run_id: str) -> bool:
         return True
 
 
-def resume(run_id: str, backend: dict[str, Any] | None = None) -> dict[str, Any]:
+def resume(run_id: str, backend: dict[str, Any] | None = None,
+           change: dict[str, Any] | None = None) -> dict[str, Any]:
     """Queue a stopped, failed or lost run again; it goes on from its newest complete checkpoint.
 
     Args:
         backend: Another place for it, checked; left out, where it was.
+        change: Fields of its recipe with other values, of those that it was offered when memory ran out.
 
     Raises:
-        StudioError: if it is not over, or succeeded.
+        StudioError: if it is not over, or succeeded; or for a change that was not offered.
     """
     with writing() as db:
         row = _row(db, run_id)
         if row["state"] not in RESUMABLE:
             raise StudioError(f"This run is {row['state']}; only a stopped, failed or lost run can be resumed.",
                               "Start a new run from its result instead." if row["state"] == State.SUCCEEDED else "")
+        offered = (row["summary"] or {}).get("offer") or {}
+        if change and change != offered:
+            raise StudioError("A run that is resumed takes only the setting it was offered.",
+                              "For other settings start a new run from its newest checkpoint.")
+        try:
+            recipe = memory.rewrite(settings.run_dir(run_id), change).to_dict() if change else row["recipe"]
+        except OSError as err:
+            raise StudioError(f"The recipe could not be written: {err.strerror}.", "Free some disk space.") from err
         _archive(settings.run_dir(run_id), row["attempt"])
         db.execute(runs.update().where(runs.c.id == run_id).values(
             state=State.QUEUED, resume=True, attempt=row["attempt"] + 1, position=_last_position(db) + 1,
             started=None, ended=None, exit_code=None, signal=None, reason="", hint="", field=None, pid=None,
-            pid_started=None, backend=backend or row["backend"]))
+            pid_started=None, backend=backend or row["backend"], recipe=recipe,
+            summary={key: value for key, value in (row["summary"] or {}).items() if key != "offer"}))
         row = _row(db, run_id)
     events.append(settings.run_dir(run_id) / "events.jsonl", "state", state=State.QUEUED)
     return row

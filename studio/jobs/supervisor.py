@@ -23,7 +23,7 @@ import psutil
 from studio import notify, settings
 from studio.errors import StudioError
 from studio.hardware import cores
-from studio.jobs import backends, events, process, store, zygote
+from studio.jobs import backends, events, memory, process, store, zygote
 from studio.jobs.explain import died
 from studio.jobs.files import lock, read_json
 from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, State
@@ -264,8 +264,23 @@ def _close_by_exit(run: dict[str, Any], folder: Path, ended: dict[str, Any]) -> 
         close(run, State.FAILED, reason="The disk is full: a file could not be written.",
               hint="Free some space, then press Resume. Checkpoints made before are whole.", **facts)
     else:
-        said = died(code, number, _last_line(folder / "worker.log"))
+        starved = bool(ended.get("memory"))
+        said = died(code, number, _last_line(folder / "worker.log"), starved)
+        if change := _smaller(folder) if number == signal.SIGKILL else {}:
+            facts["summary"] = {"offer": change}
         close(run, State.FAILED, reason=said.reason, hint=said.hint, **facts)
+        if starved and change and (run["recipe"] or {}).get("on_out_of_memory") == "repair":
+            store.resume(run["id"], change=change)
+
+
+def _smaller(folder: Path) -> dict[str, Any]:
+    """What to offer to a run that the kernel may have ended for want of memory."""
+    from studio.recipe import load
+
+    try:
+        return memory.offer(load(folder / "recipe.yaml"))
+    except (StudioError, OSError):
+        return {}
 
 
 def _close_without_guardian(run: dict[str, Any], folder: Path, guardian: dict[str, Any]) -> None:
@@ -300,8 +315,9 @@ def _close_by_result(run: dict[str, Any], result: dict[str, Any], facts: dict[st
     except (StudioError, KeyError, TypeError, ValueError) as err:
         _log.exception("results of %s", run["id"])
         reason, hint = f"The results could not be put into the library: {err}", "They are in the folder of the run."
+    offer = {"offer": result["offer"]} if result.get("offer") else {}
     close(run, result["state"], reason=reason, hint=hint, field=result.get("field"),
-          summary=result.get("summary") or {}, **facts)
+          summary=(result.get("summary") or {}) | offer, **facts)
 
 
 def close(run: dict[str, Any], state: str, **values: Any) -> None:
@@ -312,6 +328,8 @@ def close(run: dict[str, Any], state: str, **values: Any) -> None:
     if run["kind"] in ORCHESTRATORS:  # before the row is closed: if we die in between, the next tick does it again
         for child in store.find(parent=run["id"], states=[State.QUEUED, *ACTIVE], limit=10_000):
             stop(child["id"], reason="Stopped together with the run that started it.")
+    if changed := memory.present(settings.run_dir(run["id"])):
+        values["recipe"] = changed
     if store.close(run["id"], state, **values):
         told = {key: values[key] for key in ("reason", "hint") if values.get(key)}
         events.append(settings.run_dir(run["id"]) / "events.jsonl", "state", state=state, **told)

@@ -18,9 +18,9 @@ from typing import Any
 
 from studio import registry
 from studio.errors import StudioError
-from studio.jobs import events, room
+from studio.jobs import events, memory, room
 from studio.jobs.context import Context
-from studio.jobs.explain import disk_full, explain
+from studio.jobs.explain import disk_full, explain, out_of_memory
 from studio.jobs.files import write_json
 from studio.jobs.model import State
 
@@ -29,12 +29,14 @@ RESERVE = "reserve"  # a few kB held back by the guardian, so that a full disk s
 
 
 def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
-    """Do the job in this process and return its exit code: 0 when the method ended well, 1 when it failed."""
+    """Do the job in this process and return its exit code: 0 when the method ended well, 1 when it failed,
+    ``memory.AGAIN`` when it is to be done again in less memory."""
     folder = Path(run_dir)
     _be_a_worker(threads)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     ctx: Context | None = None
+    recipe: Any = None
     try:
         registry.load_plugins()
         from studio.recipe import load
@@ -56,6 +58,10 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
             err = StudioError(f"The method ended its process (exit code {err.code}).", "See the log of the run.")
         reason, hint, field = explain(err)
         result = _result(ctx, State.FAILED, reason, hint, field)
+        if out_of_memory(err) and ctx is not None:
+            if not ctx.stop_requested and memory.repair(ctx, recipe):
+                return memory.AGAIN
+            result["offer"] = memory.offer(recipe)
         if disk_full(err):
             (folder / RESERVE).unlink(missing_ok=True)
             _write(folder, result)
@@ -124,7 +130,13 @@ def leave(code: int) -> None:
 
 def main() -> int:
     folder = os.environ["ATELIER_RUN_DIR"]
-    return run(folder, int(os.environ.get("ATELIER_WORKER_THREADS", "1")), os.environ.get("ATELIER_RESUME") == "1")
+    code = run(folder, int(os.environ.get("ATELIER_WORKER_THREADS", "1")), os.environ.get("ATELIER_RESUME") == "1")
+    if code == memory.AGAIN:  # the same process with a fresh program: nothing of what filled the memory is left
+        os.environ["ATELIER_RESUME"] = "1"
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "studio.jobs.worker"])
+    return code
 
 
 if __name__ == "__main__":

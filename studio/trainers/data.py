@@ -50,6 +50,11 @@ class Prepared:
     def tokens(self) -> int:
         return sum(len(s.input_ids) for s in self.samples)
 
+    @property
+    def learned(self) -> float:
+        """Share of the tokens that are learned from."""
+        return sum(s.trained for s in self.samples) / max(1, self.tokens)
+
 
 def set_template(tokenizer: Any, mode: str) -> list[tuple[str, str, str]]:
     """Gives a tokenizer the chat template that a recipe asks for; returns warnings (code, message, hint).
@@ -69,7 +74,10 @@ def set_template(tokenizer: Any, mode: str) -> list[tuple[str, str, str]]:
     if text is None:
         raise StudioError("This model has no chat template and no end token, so it could never learn to stop.",
                           "Choose a model with an end token, or train on plain text.", "model")
-    tokenizer.chat_template = text
+    own, tokenizer.chat_template = tokenizer.chat_template, text
+    if own and own != text:
+        return [("template-replaced", "The model's own chat template is replaced by ChatML, which it has never seen.",
+                 "Choose 'The model's own' unless you mean to teach it another.")]
     return [] if mode == "chatml" else [
         ("chat-template-added", "The model has no chat template: ChatML was added to it.",
          "The result carries the template, so chatting with it works as trained.")]
@@ -319,6 +327,10 @@ def report(made: Prepared, recipe: Any, warn: Any, what: str = "samples") -> Non
     if made.untrained or made.empty:
         warn("rows-dropped", f"{made.untrained + made.empty} of {made.rows} {what} were left out: nothing to learn "
              "from.", "They are empty, or their answer lies behind the cut.")
+    if (learned := made.learned) < 0.02:
+        warn("little-learned", f"Only {learned:.1%} of the tokens are learned from; the rest is context.",
+             "Often that is meant (short answers to long questions). If not, check the columns and 'Learn from the answers "
+             "only'.")
     if made.endless:
         warn("no-end-token", f"{made.endless} of {made.rows} {what} train no end token: the model may not learn to "
              "stop.", "Choose another chat template, or a model with an end token.")
