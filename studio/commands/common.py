@@ -103,6 +103,8 @@ def with_paths(values: dict[str, Any], cls: type[Recipe] | None, *beside: Path) 
         text = made.get(spec.name)
         if spec.widget in ("model", "dataset") and isinstance(text, str):
             made[spec.name] = local(text, *beside)
+    if isinstance(base := made.get("recipe"), dict):  # what a sweep varies
+        made["recipe"] = with_paths(base, recipe_class(base), *beside)
     return made
 
 

@@ -208,6 +208,9 @@ class Search:
 
         if row["state"] in (State.STOPPED, State.LOST) and self.ctx.stop_requested and not was_pruned(row):
             return  # stopped together with the sweep: no verdict, a resume goes on with it
+        if row["state"] == State.LOST and row.get("attempt") == 1:  # no fault of its settings: once more
+            self.rows[trial.run_id] = store.resume(trial.run_id)
+            return
         trial.over = True
         if row["state"] == State.SUCCEEDED and trial.best is not None:
             self.study.tell(trial.asked, trial.best)

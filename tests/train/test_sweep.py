@@ -7,7 +7,7 @@ import time
 import pytest
 
 from studio import api, recipe, settings
-from studio.jobs import children, store
+from studio.jobs import children, store, zygote
 from studio.jobs.supervisor import Supervisor
 
 
@@ -25,9 +25,12 @@ def test_a_sweep_finds_the_better_rate_and_gives_up_the_hopeless(tiny, chats, mo
     supervisor = Supervisor(warm=True)
     supervisor.start()
     try:
+        deadline = time.monotonic() + 800
+        while not zygote.ready():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         run = store.submit(asked)["id"]
         supervisor.wake()
-        deadline = time.monotonic() + 800
         while not store.is_final(store.get(run)["state"]):
             assert time.monotonic() < deadline, [(row["tag"], row["state"]) for row in children.of(run)]
             time.sleep(0.2)

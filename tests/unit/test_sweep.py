@@ -189,3 +189,13 @@ def test_the_presets_would_start(home):
     for preset in found:
         told = api.validate(preset["values"])
         assert told["ok"] and told["estimate"]["seconds"] > 0, told
+
+
+def test_a_recipe_file_names_data_beside_it(tmp_path):
+    from studio.commands.common import read_recipe
+
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    (tmp_path / "sweep.yaml").write_text("kind: sweep\nmethod: grid\nrecipe: {kind: sft, method: lora, dataset: mine.jsonl}\n"
+                                         "space: [{field: r, values: [4, 8]}]\n")
+    values = read_recipe(str(tmp_path / "sweep.yaml"), ["trials=4", "recipe.max_steps=2"])
+    assert values["recipe"]["dataset"] == str(tmp_path / "mine.jsonl") and values["recipe"]["max_steps"] == 2
