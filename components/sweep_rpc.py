@@ -32,8 +32,8 @@ def sweep_check(data: dict, request: gr.Request) -> Any:
 def sweep_trials(data: dict, request: gr.Request) -> list:
     """The children of a run, the oldest first, as the list of runs shows them."""
     own_run(data.get("run"), request)
-    rows, known = api.runs(owner=owner_of(request), limit=1000, parent=str(data["run"]))[::-1], labels(owner_of(request))
-    shown = [brief(row) | curve(row) for row in rows]
+    rows = api.runs(owner=owner_of(request), limit=1000, parent=str(data["run"]))
+    known, shown = labels(owner_of(request)), [brief(row) | curve(row) for row in rows[::-1]]
     return [row | {"data": known.get(row["dataset"], row["dataset"])} for row in shown]
 
 

@@ -35,9 +35,9 @@ def sweep(id: str) -> dict[str, Any]:
     """How a sweep stands, read from its trials as they are now.
 
     Returns:
-        ``{"metric", "direction", "total", "axes": [{"field", "title", "log"}], "best": run id or None, "trials": [...]}``
-        with, of each trial, ``{"number", "run", "label", "state", "reason", "params", "value", "curve": [[step, value],
-        ...], "progress", "started", "ended"}``. The state of a trial that was stopped as hopeless is ``pruned``.
+        ``{"metric", "direction", "total", "axes": [{"field", "title", "log"}], "best", "trials": [...]}`` with the id
+        of the best run or None and, of each trial, ``{"number", "run", "label", "state", "reason", "params", "value",
+        "curve": [[step, value], ...], "progress", "started", "ended"}``. A trial that was given up is ``pruned``.
 
     Raises:
         StudioError: there is no such run, or it is no sweep.
@@ -60,8 +60,9 @@ def sweep(id: str) -> dict[str, Any]:
     found = []
     for child in sorted(children.of(id), key=trials.number_of):
         state = trials.PRUNED if trials.was_pruned(child) and store.is_final(child["state"]) else child["state"]
+        params = {axis.field: child["recipe"].get(axis.field) for axis in axes}
         found.append({"number": trials.number_of(child) + 1, "run": child["id"], "label": child["name"], "state": state,
-                      "reason": child["reason"], "params": {axis.field: child["recipe"].get(axis.field) for axis in axes},
+                      "reason": child["reason"], "params": params,
                       "started": child["started"], "ended": child["ended"], **_figures(child, metric, direction)})
     done = [one for one in found if one["state"] == "succeeded" and one["value"] is not None]
     best = (max if direction == "maximize" else min)(done, key=lambda one: one["value"]) if done else None
@@ -91,5 +92,5 @@ def _figures(child: dict[str, Any], metric: str, direction: str) -> dict[str, An
 
 def _is_log(axis: Any) -> bool:
     """Whether a scale of powers suits the axis: values that span more than a power of ten."""
-    numbers = [v for v in axis.values or (axis.low, axis.high) if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [v for v in axis.values or (axis.low, axis.high) if axis.type in ("int", "float") and v is not None]
     return axis.log or (len(numbers) > 1 and min(numbers) > 0 and max(numbers) / min(numbers) >= 20)

@@ -1,6 +1,7 @@
 """Runs that a run starts: the trials of a sweep, the steps of a flow. To the queue they are runs like any other.
 
-The parent's worker submits children and looks after them; it holds no compute slot, so it never blocks what it waits for.
+The parent's worker submits children and looks after them; it holds no compute slot, so it never blocks what it waits
+for.
 
 * Stop: the parent asks its children to stop, waits until they have, and ends.
 * A parent that ends in any other way (killed, failed, lost) takes its children along: the process that closes its row

@@ -89,7 +89,8 @@ def find(kind: str | None = None, owner: str | None = None, states: list[str] | 
     """Runs, the newest first; ``owner=None`` means everybody's.
 
     Args:
-        parent: Only the children of this run; ``""``: only runs that are nobody's child, with the number of ``children``.
+        parent: Only the children of this run; ``""``: only runs that are nobody's child, and how many ``children``
+            each has.
     """
     child = runs.alias()
     count = sa.select(sa.func.count()).where(child.c.parent == runs.c.id).scalar_subquery().label("children")

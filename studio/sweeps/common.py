@@ -44,8 +44,8 @@ class SweepRecipe(Recipe):
         choices={"none": "Never", "median": "Worse than the median", "successive_halving": "Successive halving"})
     n_warmup_steps: int = field(2, "Points before a verdict", "A trial is not stopped at its first points of the "
                                 "curve. Raise it where settings that win in the end begin slowly.",
-                                library="optuna.pruners.MedianPruner", when={"pruner": ["median", "successive_halving"]},
-                                ge=0, le=1000)
+                                library="optuna.pruners.MedianPruner",
+                                when={"pruner": ["median", "successive_halving"]}, ge=0, le=1000)
     n_startup_trials: int = field(3, "Trials before the first verdict", "So many trials run to their end before the "
                                   "median stops one. Higher is safer and slower.",
                                   library="optuna.pruners.MedianPruner", when={"pruner": ["median"]}, ge=0, le=500)
@@ -131,8 +131,8 @@ class Sweep(Method):
             StudioError: no base recipe, or a space that does not fit it.
         """
         if not recipe.recipe:
-            raise StudioError("A sweep needs a recipe to vary.", "Put a whole recipe under 'recipe:', with its kind and "
-                              "method.", "recipe")
+            raise StudioError("A sweep needs a recipe to vary.",
+                              "Put a whole recipe under 'recipe:', with its kind and method.", "recipe")
         return spaces.axes(parse(recipe.recipe), recipe.space)
 
     @classmethod

@@ -102,7 +102,8 @@ def _listed(base: Recipe, spec: FieldSpec, values: Any) -> Axis:
     if not isinstance(values, list) or not values:
         raise _refusal(f"{spec.name} has no values.", "List at least one, better two or three.")
     if len(values) > MOST_VALUES:
-        raise _refusal(f"{spec.name} has {len(values)} values; at most {MOST_VALUES} are tried.", "Use a range instead.")
+        raise _refusal(f"{spec.name} has {len(values)} values; at most {MOST_VALUES} are tried.",
+                       "Use a range instead.")
     taken = list(dict.fromkeys(_tried(base, spec.name, value) for value in values))
     return Axis(spec.name, spec.type, tuple(taken))
 
@@ -123,7 +124,8 @@ def _range(base: Recipe, spec: FieldSpec, row: dict[str, Any]) -> Axis:
         raise _refusal(f"{name}: a log range cannot begin at {low:g}.", "Begin above zero, or leave log out.")
     if step is not None:
         if isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step <= high - low:
-            raise _refusal(f"{name}: the step must be a number above zero that fits into the range.", "Or leave it out.")
+            raise _refusal(f"{name}: the step must be a number above zero that fits into the range.",
+                           "Or leave it out.")
         if spec.type == "int" and step != int(step):
             raise _refusal(f"{name} takes whole numbers, so its step is one too.", "E.g. step: 4.")
         if log:

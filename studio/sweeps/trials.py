@@ -1,4 +1,5 @@
-"""The sweep at work: asks for settings, queues them as child runs, follows their curves, stops hopeless ones, keeps the best.
+"""The sweep at work: asks for settings, queues them as child runs, follows their curves, gives up hopeless ones, keeps the
+best.
 
 Nothing is stored that is not in the children already: which settings, how they went and what was stopped as hopeless
 are read again from their rows and events, so a sweep that was killed goes on where it was.
@@ -107,13 +108,15 @@ class Search:
         self.rows: dict[str, dict[str, Any]] = {}
         self.began = time.monotonic()
         self._done_before = 0
+        self._stopping = False
         self._told = (-1, 0.0)  # (trials over, when) of the last word on progress
 
     # Beginning -------------------------------------------------------------------------------------------------------
 
     def adopt(self) -> None:
         """Take over the trials of an attempt before this one."""
-        before = children.adopt(self.ctx, lambda row: row["state"] in (State.STOPPED, State.LOST) and not was_pruned(row))
+        before = children.adopt(self.ctx, lambda row: (row["state"] in (State.STOPPED, State.LOST)
+                                                       and not was_pruned(row)))
         for row in sorted(before, key=number_of):
             params = {axis.field: row["recipe"][axis.field] for axis in self.axes}
             asked = self._known(params)
@@ -169,20 +172,26 @@ class Search:
         """Queue, watch and judge until every trial is over or the person asked to stop."""
         self.fill()
         waiting = [trial.run_id for trial in self.running()]
-        asked_to_stop = False
-        for rows in children.watch(waiting):
-            self.rows |= rows
-            for run_id in set(waiting) - rows.keys():  # somebody removed it
-                self.rows[run_id] = self.rows.get(run_id, {"tag": ""}) | {"state": State.LOST, "reason": "It was removed."}
-            self._look()
+        while waiting:
+            for rows in children.watch(waiting):
+                self._take(rows, waiting)
+                waiting[:] = [trial.run_id for trial in self.running()]
             if self.ctx.stop_requested:
-                if not asked_to_stop:
-                    children.stop(waiting, "Stopped together with the sweep; resuming that goes on with it.")
-                asked_to_stop = True
-            else:
-                self.fill()
-            self._progress()
-            waiting[:] = [trial.run_id for trial in self.running()]
+                return
+
+    def _take(self, rows: dict[str, dict[str, Any]], waiting: list[str]) -> None:
+        """What one look at the children that are waited for brings."""
+        self.rows |= rows
+        for run_id in set(waiting) - rows.keys():  # somebody removed it
+            gone = {"state": State.LOST, "reason": "It was removed.", "attempt": None}
+            self.rows[run_id] = self.rows.get(run_id, {"tag": ""}) | gone
+        self._look()
+        if not self.ctx.stop_requested:
+            self.fill()
+        elif not self._stopping:
+            self._stopping = True
+            children.stop(waiting, "Stopped together with the sweep; resuming that goes on with it.")
+        self._progress()
 
     def _look(self) -> None:
         for trial in self.trials.values():
@@ -219,13 +228,13 @@ class Search:
             self.study.tell(trial.asked, state=TrialState.PRUNED)
         else:
             self.study.tell(trial.asked, state=TrialState.FAIL)
-            self.ctx.log(f"Trial {trial.number + 1} ({_words(trial.params)}) gave no result: {self._why(trial)}")
+            self.ctx.log(f"Trial {trial.number + 1} ({_words(trial.params)}) gave no result: {self.why(trial)}")
         best = self.best()
         self.ctx.metric(trial.number + 1, objective=trial.best, best=best.best if best else None)
         if self.recipe.only_best:
             self._tidy()
 
-    def _why(self, trial: Trial) -> str:
+    def why(self, trial: Trial) -> str:
         row = self.rows[trial.run_id]
         if row["state"] == State.SUCCEEDED:
             return (f"it recorded no {self.metric}. It recorded "
@@ -311,7 +320,7 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     if ctx.stop_requested:
         return search.summary()
     if search.best() is None:
-        reasons = [search._why(trial) for trial in search.trials.values()] + list(search.refused.values())
+        reasons = [search.why(trial) for trial in search.trials.values()] + list(search.refused.values())
         raise StudioError(f"None of the {search.total} trials gave a result. The first: {reasons[0]}",
                           "Start the base recipe by itself first, and see what it says.",
                           "metric" if "recorded no" in reasons[0] else "space")
@@ -320,7 +329,7 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
 
 
 def _pruner(recipe: Any) -> Any:
-    """Optuna's pruner, fed with the place of a point on the curve (0, 1, …): steps differ where the batch is varied."""
+    """Optuna's pruner, fed with the place of a point on the curve (0, 1, …): steps differ where batches do."""
     from optuna import pruners
 
     if recipe.pruner == "median":
