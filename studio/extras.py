@@ -39,6 +39,11 @@ EXTRAS: dict[str, Extra] = {
                          ("tensorboard>=2.21,<3",), 49),
     "trackio": Extra("Trackio", "Keeps the curves in a local tracker that can be shared as a Space.",
                      ("trackio>=0.43,<1",), 27),
+    "apollo": Extra("APOLLO", "An optimizer that needs little more memory than SGD and learns like AdamW.",
+                    ("apollo-torch>=1.0.3,<2",), 1),
+    "galore": Extra("GaLore", "AdamW on projected gradients: full fine-tuning in far less memory.",
+                    ("galore-torch>=1.0,<2",), 1),
+    "optimi": Extra("optimi", "Optimizers for low precision, StableAdamW among them.", ("torch-optimi>=0.3.3,<1",), 1),
     "ray": Extra("Ray", "Sends runs to a Ray cluster.", ("ray[default]>=2.60,<3",), 310),
     "wandb": Extra("Weights & Biases", "Sends the curves to a Weights & Biases account.", ("wandb>=0.31,<1",), 62),
 }

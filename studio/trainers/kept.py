@@ -23,7 +23,7 @@ from studio.errors import StudioError
 from studio.jobs.context import COMPLETE, checkpoints, mark_complete
 from studio.jobs.explain import disk_full
 from studio.jobs.files import read_json, write_json
-from studio.trainers import rope, starts
+from studio.trainers import optimizers, rope, starts
 from studio.trainers.callbacks import Watch
 from studio.trainers.checkup import Checkup
 
@@ -171,6 +171,10 @@ class Kept:
     def _load_encoder(self, checkpoint: Path) -> None:
         if (checkpoint / ENCODER).exists():
             self._prompt_encoder().load_state_dict(load_file(checkpoint / ENCODER))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with torch.serialization.safe_globals(optimizers.kept_classes(str(self.args.optim.value))):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def restore(self, checkpoint: Path) -> None:
         """Counters and the unfinished logging window of ``checkpoint``; call when training begins."""

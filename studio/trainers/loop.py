@@ -44,7 +44,11 @@ class StudioTrainer(Kept, SFTTrainer):
             mask = inputs.get("attention_mask")
             self._tokens = self._tokens + (inputs["input_ids"].numel() if mask is None else mask.sum())
         if not self.plain:
-            made = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            kind, self.args.loss_type = self.args.loss_type, self.args.loss_type if training else "nll"
+            try:
+                made = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            finally:
+                self.args.loss_type = kind
             self._metrics["train" if training else "eval"].pop("num_tokens", None)
             return made
         labels = inputs["labels"]
@@ -65,7 +69,9 @@ class StudioTrainer(Kept, SFTTrainer):
         logits = logits.float()
         said = logits.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
         said = said.masked_fill(~seen, 0)
-        lost = -said if self.args.loss_type == "nll" else -said * said.exp().detach()  # DFT, arXiv 2508.05629
+        lost = -said
+        if self.args.loss_type == "dft" and self.model.training:  # arXiv 2508.05629; it may rise while the model learns,
+            lost = lost * said.exp().detach()  # so a validation is by the likelihood
         loss = lost.sum() / torch.as_tensor(seen.sum() if items is None else items).clamp(min=1)
         if self.args.average_tokens_across_devices and items is not None:
             loss = loss * self.accelerator.num_processes  # DDP takes the mean of the processes' gradients

@@ -15,11 +15,13 @@ OPTIMS = {"adamw_torch_fused": "AdamW (fused, fastest)", "adamw_torch": "AdamW",
           "paged_adamw_8bit": "AdamW, 8 bit, paged (GPU)", "lion_32bit": "Lion (half of AdamW's memory)",
           "lion_8bit": "Lion, 8 bit", "muon": "Muon (matrices), AdamW (the rest)",
           "galore_adamw": "GaLore: AdamW on projected gradients", "apollo_adamw": "APOLLO: AdamW's scaling from a projection",
-          "schedule_free_adamw": "AdamW, schedule-free", "stable_adamw": "StableAdamW", "sgd": "SGD"}
+          "stable_adamw": "StableAdamW", "sgd": "SGD"}
 OWN = ("muon",)  # made here; transformers has no word for them
 LOW_RANK = ("galore_adamw", "apollo_adamw")  # they project the gradients of whole matrices
-EXTRA = {"galore_adamw": "galore", "apollo_adamw": "apollo", "schedule_free_adamw": "schedulefree",
-         "stable_adamw": "optimi"}  # word -> optional part that has it
+EXTRA = {"galore_adamw": "galore", "apollo_adamw": "apollo", "stable_adamw": "optimi"}  # word -> optional part that has it
+# What an optimizer keeps in a checkpoint beside tensors; anything else in one is not unpickled.
+KEPT = {"galore_adamw": ("galore_torch.galore_projector.GaLoreProjector",),
+        "apollo_adamw": ("apollo_torch.random_projector.GradientProjector", "apollo_torch.svd_projector.GaLoreProjector")}
 PLAIN = "adamw_torch"  # what the library is told where the optimizer is made here
 
 
@@ -42,6 +44,14 @@ def maker(recipe: Any) -> tuple[Any, dict[str, Any]] | None:
     if getattr(recipe, "loraplus_lr_ratio", 1.0) > 1:
         return script_parts.lora_plus, {"ratio": recipe.loraplus_lr_ratio}
     return None
+
+
+def kept_classes(optim: str) -> list[type]:
+    """The classes of :data:`KEPT`, imported, so that a checkpoint with objects of them may be read."""
+    import importlib
+
+    return [getattr(importlib.import_module(module), name)
+            for module, _, name in (path.rpartition(".") for path in KEPT.get(optim, ()))]
 
 
 def check(recipe: Any, adapter: bool) -> None:

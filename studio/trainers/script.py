@@ -277,7 +277,7 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
         every = str(recipe.eval_steps or "every")
         config = (f"{_steps_code(recipe)}{config}\n    eval_strategy=\"steps\", eval_steps={every}, "
                   f"save_steps={recipe.save_steps or every}, save_total_limit={recipe.save_total_limit},")
-        if recipe.load_best_model_at_end and (recipe.save_steps == 0 or recipe.eval_steps
+        if recipe.load_best_model_at_end and recipe.loss_type == "nll" and (recipe.save_steps == 0 or recipe.eval_steps
                                               and recipe.save_steps % recipe.eval_steps == 0):
             config += "\n    load_best_model_at_end=True,"
     config += "\n)"
