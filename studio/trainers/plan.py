@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def total_steps(recipe: Any, samples: int) -> int:
@@ -47,13 +47,30 @@ def load_dtype(recipe: Any, gpu: bool, lora: bool) -> str:
     return "bfloat16" if gpu and lora and recipe.bf16 != "off" else "float32"
 
 
-# Floating point operations a second of training, per thread, measured with the studio's own loop on the starter and
-# its relatives (1 to 10 M parameters, sequences of 128 to 256) on one core of an AVX-512 server.
-CPU_FLOPS = {False: 3.0e10, True: 5.0e10}
+# Fitted to tests/benchmarks/estimate.py (docs/measured.md): random models of 3 and 10 million weights and the starter, sequences of
+# 64 to 256, one core of an AVX-512 server. Floating point operations a second of training, per thread:
+CPU_FLOPS = {False: 4.2e10, True: 5.0e10}
 CPU_STEP = 0.02  # seconds a step costs however small the model is
-CPU_START = 2.0  # seconds to load, prepare and save, once the libraries are there
+CPU_START = 1.2  # seconds to load, prepare and save, once the libraries are there
+LARGE = 1e8  # weights from which an adapter saves the work for the frozen ones; below, other work hides it
+LIBRARIES = 485e6  # bytes a process with the libraries holds
+# Numbers kept for the backward pass: of each token and layer so many widths and inner widths, for an adapter on each linear layer
+# so many more; of each token so many times the vocabulary (logits, their gradient, loss, accuracy and entropy).
+KEPT, KEPT_BESIDE, KEPT_LOGITS = (16, 5), (6, 3), 8.5
+PLAIN_LOSS_BYTES = 1 << 30  # logits beyond this are never built whole
+TILE = 1 << 28  # what they take in tiles
+STATES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0.1, "sgd": 0, "lion": 4, "muon": 4, "galore": 2, "apollo": 1}
 CHARACTERS = 3.5  # in a token, where nobody has counted them
 LOOKED_AT = 2000  # rows read for an estimate
+
+
+class Shape(NamedTuple):
+    """What a language model is made of, as far as its memory goes."""
+
+    width: int
+    inner: int
+    layers: int
+    vocabulary: int
 
 
 def estimate(recipe: Any, lora: bool = False, parameters: int | None = None,
@@ -74,12 +91,12 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None,
 
     gpu = bool(gpus())
     made = Estimate(device="gpu" if gpu else "cpu")
+    meta: dict[str, Any] = {}
     if parameters is None:
         try:
             model = refs.resolve_model(recipe.model)
-            parameters = model.meta.get("parameters")
-            if model.is_adapter and model.base:
-                parameters = refs.resolve_model(model.base).meta.get("parameters")
+            meta = (refs.resolve_model(model.base) if model.is_adapter and model.base else model).meta
+            parameters = meta.get("parameters")
         except StudioError:
             return made
     rows, characters = counted or _measure(recipe)
@@ -101,12 +118,14 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None,
     half = uses_bf16(recipe, True if gpu else None)
     if made.steps and not gpu:
         # 6 operations a weight and token: 2 forward, 4 backward; an adapter saves the weights' own third.
-        work = (4 if lora else 6) * parameters * tokens * (4 / 3 if recipe.gradient_checkpointing else 1)
+        work = (4 if lora and parameters > LARGE else 6) * parameters * tokens * (4 / 3 if recipe.gradient_checkpointing else 1)
         # 15 % more for validations and checkpoints
         made.seconds = CPU_START + made.steps * (CPU_STEP + work / CPU_FLOPS[half]) * 1.15
         made.notes.append(f"Time is an estimate for one of {cores()} cores with nothing else running.")
-    made.memory = _memory(recipe, parameters, batch * length * sides, lora, gpu, half)
-    trained = _adapter_size(recipe, parameters) if lora else parameters
+    shape = shape_of(recipe, meta, parameters)
+    longest = length if counted or getattr(recipe, "packing", False) else _longest(recipe, length)
+    made.memory = _memory(recipe, parameters, shape, batch * longest * sides, lora, gpu, half)
+    trained = _adapter_size(recipe, shape, parameters) if lora else parameters
     checkpoint = trained * 12 + (1 << 17)
     made.disk = int(checkpoint * (recipe.save_total_limit + 1) + trained * 4)
     return made
@@ -122,13 +141,28 @@ def _measure(recipe: Any) -> tuple[int | None, float]:
         if path is None:
             return None, 0.0
         state = path.stat()
-        return _measured(recipe.dataset, tuple(sorted(recipe.columns.items())), state.st_mtime_ns, state.st_size)
+        return _measured(recipe.dataset, tuple(sorted(recipe.columns.items())), state.st_mtime_ns, state.st_size)[:2]
     except StudioError:
         return None, 0.0  # check() is what refuses bad data; an estimate never keeps a person from typing
 
 
+def _longest(recipe: Any, mean: float) -> float:
+    """Tokens of the longest sample: memory has to do for a batch of those, time for the mean."""
+    from studio.errors import StudioError
+    from studio.library import refs
+
+    try:
+        path = refs.resolve_dataset(recipe.dataset).path
+        state = path.stat() if path else None
+        found = _measured(recipe.dataset, tuple(sorted(recipe.columns.items())), state.st_mtime_ns, state.st_size)[2] \
+            if state else 0
+    except StudioError:
+        return mean
+    return min(recipe.max_length, max(mean, found / CHARACTERS))
+
+
 @lru_cache(maxsize=32)
-def _measured(ref: str, columns: tuple, stamp: int, size: int) -> tuple[int | None, float]:
+def _measured(ref: str, columns: tuple, stamp: int, size: int) -> tuple[int | None, float, int]:
     from itertools import islice
 
     from studio.datasets import formats
@@ -139,24 +173,43 @@ def _measured(ref: str, columns: tuple, stamp: int, size: int) -> tuple[int | No
     lengths = [sum(len(m.get("content") or "") for m in turns_of(row)) for row in found]
     mean = sum(lengths) / max(1, len(lengths))
     if len(found) < LOOKED_AT:
-        return len(found), mean
+        return len(found), mean, max(lengths, default=0)
     if rows.detected.canonical:
-        return rows.source.count(), mean
-    return int(size / max(1.0, mean + 40)), mean  # 40: names of columns and quotes around each row
+        return rows.source.count(), mean, max(lengths)
+    return int(size / max(1.0, mean + 40)), mean, max(lengths)  # 40: names of columns and quotes around each row
 
 
-def _adapter_size(recipe: Any, parameters: int) -> int:
-    """Weights of an adapter on all linear layers; it grows with the root of the model."""
-    return int(min(parameters, 28 * recipe.r * math.sqrt(parameters)))
+def shape_of(recipe: Any, meta: dict[str, Any], parameters: int) -> Shape:
+    """The shape of a model from its facts, of one from scratch from its recipe, of an unknown one from its size alone."""
+    if hasattr(recipe, "num_hidden_layers"):
+        return Shape(recipe.hidden_size, recipe.intermediate_size, recipe.num_hidden_layers, recipe.vocab_size)
+    widths, layers = meta.get("widths") or [], meta.get("layers")
+    if len(widths) == 2 and layers and meta.get("vocab_size"):
+        return Shape(*widths, layers, meta["vocab_size"])
+    layers, vocabulary = (24, 32_000) if parameters > LARGE else (6, 8_000)
+    width = int(math.sqrt(parameters / (13 * layers)))
+    return Shape(width, 3 * width, layers, vocabulary)
 
 
-def _memory(recipe: Any, parameters: int, tokens: float, lora: bool, gpu: bool, half: bool) -> int:
-    """Bytes at the peak: weights, gradients, AdamW's two moments, activations and logits."""
-    trained = _adapter_size(recipe, parameters) if lora else parameters
+def _adapter_size(recipe: Any, shape: Shape, parameters: int) -> int:
+    """Weights of an adapter on all linear layers."""
+    rank = getattr(recipe, "r", None) or 16
+    return int(min(parameters, rank * shape.layers * (11 * shape.width + 3 * shape.inner)))
+
+
+def _memory(recipe: Any, parameters: int, shape: Shape, tokens: float, lora: bool, gpu: bool, half: bool) -> int:
+    """Bytes at the peak: weights, gradients, the optimizer's state, what the backward pass needs, and logits.
+
+    Args:
+        tokens: Of one batch, before any is added up.
+    """
+    trained = _adapter_size(recipe, shape, parameters) if lora else parameters
     bits = {"nf4": 4.5, "fp4": 4.5, "int8": 8.5}.get(getattr(recipe, "quant_type", ""))  # with their constants
     weights = parameters * (bits / 8 if bits else 2 if gpu and lora and half else 4)
-    state = trained * (4 + 8)
-    width = math.sqrt(parameters) / 8
-    layers = 24 if parameters > 1e8 else 6
-    activations = tokens * width * layers * (4 if recipe.gradient_checkpointing else 34) * (2 if half else 4)
-    return int(weights + state + activations + (0 if gpu else 650e6))  # what a process with the libraries holds
+    state = trained * (4 + next((size for name, size in STATES.items() if recipe.optim.startswith(name)), 8))
+    wide, inner = (a + b * lora for a, b in zip(KEPT, KEPT_BESIDE, strict=True))
+    layers = 1 if recipe.gradient_checkpointing else shape.layers
+    numbers = layers * (wide * shape.width + inner * shape.inner) + shape.layers * shape.width
+    logits = tokens * shape.vocabulary * 4
+    logits = logits * KEPT_LOGITS if logits <= PLAIN_LOSS_BYTES else TILE
+    return int(weights + state + tokens * numbers * (2 if half else 4) + logits + (0 if gpu else LIBRARIES))
