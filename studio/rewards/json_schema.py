@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from studio.datasets import verify
 from studio.datasets.verify import Undecided, Verdict
+from studio.errors import StudioError
 from studio.recipe import field
 from studio.rewards.base import Checked, Reference, Row
 
@@ -20,8 +21,11 @@ class JsonSchema(Checked):
     Options = JsonSchemaOptions
 
     def check(self) -> None:
-        if self.options.json_schema:
-            verify.validator_of(self.options.json_schema)
+        try:
+            if self.options.json_schema:
+                verify.validator_of(self.options.json_schema)
+        except StudioError as err:
+            raise StudioError(err.message, err.hint, "json_schema") from err
 
     def score(self, answer: str, row: Row) -> Verdict:
         schema, column = self.options.json_schema, self.options.column
