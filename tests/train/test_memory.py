@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -49,6 +50,7 @@ def test_an_offer_is_made_and_taken(tiny, chats, tmp_path, hungry):
     assert failed["state"] == "failed" and "out of memory" in failed["reason"]
     offer = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
     assert api.poll(id)["offer"] == offer
+    assert [p.name for p in checkpoints(settings.run_dir(id) / "checkpoints")] == ["checkpoint-4"]
     with pytest.raises(StudioError, match="only the setting it was offered"):
         api.resume(id, {"learning_rate": 1.0})
     assert api.run(id)["state"] == "failed"
@@ -63,26 +65,27 @@ def test_an_offer_is_made_and_taken(tiny, chats, tmp_path, hungry):
     _as_if_nothing_was(id, tiny, chats, tmp_path)
 
 
-def test_a_repair_goes_on_by_itself(tiny, chats, tmp_path, hungry, monkeypatch):
-    monkeypatch.setenv("ATELIER_TEST_BATCH", "1")  # twice too large
+def test_a_repair_goes_on_by_itself(tiny, chats, tmp_path, hungry):
     id, ended = _job(_values(tiny, chats, on_out_of_memory="repair"))
     assert ended["state"] == "succeeded" and ended["attempt"] == 1, ended["reason"]
-    assert (ended["recipe"]["per_device_train_batch_size"], ended["recipe"]["gradient_accumulation_steps"]) == (1, 4)
+    assert (ended["recipe"]["per_device_train_batch_size"], ended["recipe"]["gradient_accumulation_steps"]) == (2, 2)
     told = [e["message"] for e in events(settings.run_dir(id), "warning") if e["code"] == "memory-repaired"]
-    assert len(told) == 2 and "batch 1 × 4 instead of batch 2 × 2" in told[1]
+    assert len(told) == 1 and "batch 2 × 2 instead of batch 4 × 1" in told[0]
     _as_if_nothing_was(id, tiny, chats, tmp_path)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
-def test_memory_that_the_kernel_refuses(tiny, chats, hungry, monkeypatch):
-    """The real thing: an address space that has no room for the logits of the whole batch."""
+def test_memory_that_the_kernel_refuses(tiny, tmp_path, hungry, monkeypatch):
+    """The real thing: an address space that has no room for what the whole batch needs."""
     monkeypatch.setenv("ATELIER_TEST_BATCH", "1000")
-    monkeypatch.setenv("ATELIER_TEST_ROOM", "80")
-    id, ended = _job(_values(tiny, chats, per_device_train_batch_size=48, num_train_epochs=3, max_length=512,
-                             on_out_of_memory="repair", gradient_checkpointing=True, eval_share=0.0))
+    monkeypatch.setenv("ATELIER_TEST_ROOM", "220")
+    long = tmp_path / "long.jsonl"
+    long.write_text((json.dumps({"text": "grass is green and a cow says moo " * 80}) + "\n") * 24)
+    id, ended = _job(_values(tiny, long, per_device_train_batch_size=24, max_length=512, on_out_of_memory="repair",
+                             eval_share=0.0))
     told = [e["message"] for e in events(settings.run_dir(id), "warning") if e["code"] == "memory-repaired"]
     assert told and ended["state"] == "succeeded", ended["reason"]
-    assert ended["recipe"]["per_device_train_batch_size"] < 48
+    assert ended["recipe"]["per_device_train_batch_size"] * ended["recipe"]["gradient_accumulation_steps"] == 24
 
 
 def test_a_worker_that_the_kernel_killed_gets_an_offer(tiny, chats, hungry, monkeypatch):
@@ -101,8 +104,3 @@ def test_a_worker_that_the_kernel_killed_gets_an_offer(tiny, chats, hungry, monk
             assert api.poll(row["id"])["offer"] == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
         else:
             assert now["recipe"]["per_device_train_batch_size"] == 2
-
-
-def test_no_checkpoint_is_left_half(tiny, chats, hungry):
-    id, _ = _job(_values(tiny, chats))
-    assert [p.name for p in checkpoints(settings.run_dir(id) / "checkpoints")] == ["checkpoint-4"]
