@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from studio import registry, settings
 from studio.recipe import FieldSpec, Recipe, fields
+from studio.rewards import REWARDS
 
 PATH = settings.ROOT / "docs" / "reference.md"
 GROUPS = {"basic": "Basic", "training": "Training", "adapter": "Adapter", "watch": "Watching", "advanced": "Advanced"}
@@ -30,6 +31,12 @@ def reference() -> str:
             if method.paper:
                 parts.append(f"Paper: <{method.paper}>\n")
             parts.append(table(method.Recipe))
+    parts.append("## Rewards\n\nOptions of a field of rewards, each with its `name`; when to use which is in [rewards](rewards.md).\n")
+    for name, reward in REWARDS.items():
+        parts.append(f"### {reward.title} (`{name}`)\n\n{reward.help}\n")
+        if reward.paper:
+            parts.append(f"Paper: <{reward.paper}>\n")
+        parts.append(table(reward.Options))
     return "\n".join(parts)
 
 
