@@ -349,7 +349,7 @@ def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[
         for method, spec in by_method.items():
             key = f"field.{kind}.{method}.{name}"
             look = {"label": str(label(f"{key}.title", _title(spec))), "info": str(label(f"{key}.help", spec.help))}
-            if spec.choices:
+            if any(one.choices for one in by_method.values()):
                 look |= {"choices": [(text, choice) for choice, text in spec.choices],
                          "allow_custom_value": spec.type != "choice"}
             made.setdefault(name, {})[method] = look

@@ -3,6 +3,14 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const VIEWS = ["preview", "data", "yaml"];
+  /* What rows a method reads (its shape; plain training: its kind) -> formats of shipped datasets that hold such rows. */
+  const FITS = { pairs: ["preference"], unpaired: ["rated", "preference"], prompts: ["alpaca", "messages"], chats: ["messages", "alpaca"], sft: ["messages", "alpaca"], pretrain: ["text"] };
+
+  const visible = (text) => esc(text).replace(/ /g, "\u0001").replace(/\n/g, '<i class="st-nl">↵</i>\n').replace(/\u0001/g, '<i class="st-sp">·</i>');
+
+  /** Tokens as the model reads them: [{id, text, trained, special, differs}]. */
+  studio.tokens = (tokens, label = t("preview.tokens")) => `<div class="st-tokens" tabindex="0" aria-label="${esc(label)}">${tokens.map((token) =>
+    `<span class="st-token${token.trained ? " st-trained" : ""}${token.special ? " st-special" : ""}${token.differs ? " st-differs" : ""}" title="${esc(t("preview.token", { id: token.id }))}">${visible(token.text)}</span>`).join("")}</div>`;
 
   class Panel {
     constructor({ root, props }) {
@@ -20,6 +28,23 @@
 
     empty(view, title, hint) {
       this.place[view].innerHTML = `<div class="st-empty"><b>${esc(t(title))}</b><p>${esc(t(hint))}</p></div>`;
+    }
+
+    /** Without a dataset: the shipped ones that this method can learn from, one click away. */
+    async offer({ kind, method }) {
+      this.empty("preview", "preview.empty", "preview.empty.hint");
+      const mine = ++this.ask, wanted = FITS[studio.methodOf(kind, method).shape || kind] || [];
+      const shipped = await (studio.shipped ??= studio.call("library").then(({ datasets }) => datasets.filter((d) => d.kind === "shipped"))).catch(() => (studio.shipped = null));
+      const fitting = wanted.map((format) => shipped?.find((d) => d.format === format)).filter(Boolean);
+      if (mine !== this.ask || !fitting.length) return;
+      const place = document.createElement("div");
+      place.className = "st-offers";
+      place.innerHTML = `<p>${esc(t("offer.lead"))}</p>${fitting.map((d) => `<button type="button" data-ref="${esc(d.ref)}"><b>${esc(d.label)}</b><small>${esc(t("offer.rows", { n: studio.num(d.rows) }))}</small><span>${esc(d.detail)}</span></button>`).join("")}`;
+      place.onclick = (event) => {
+        const ref = event.target.closest("[data-ref]")?.dataset.ref;
+        if (ref) studio.send(`open_${this.tab}`, { values: { dataset: ref } });
+      };
+      this.place.preview.append(place);
     }
 
     problem(view, error) {
@@ -92,7 +117,7 @@
 
     async preview() {
       const values = this.state.values;
-      if (!values.dataset) return this.empty("preview", "preview.empty", "preview.empty.hint");
+      if (!values.dataset) return this.offer(values);
       const mine = ++this.ask;
       const place = this.place.preview;
       if (!place.querySelector(".st-tokens")) place.innerHTML = `<div class="st-working" role="status">${esc(t("preview.working"))}</div>`;
@@ -108,18 +133,16 @@
       const place = this.place.preview, tokens = found.tokens || [];
       const total = found.rows ?? found.total ?? 0;
       this.index = found.index ?? this.index;
-      const visible = (text) => esc(text).replace(/ /g, "\u0001").replace(/\n/g, '<i class="st-nl">↵</i>\n').replace(/\u0001/g, '<i class="st-sp">·</i>');
       const trained = tokens.filter((token) => token.trained).length, spread = found.lengths;
-      const flags = (found.flags || []).map((f) => `<li class="st-finding st-level-${esc(f.level || "warning")}"><b>${esc(f.message || f.text || f)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}</li>`).join("");
+      const flags = (found.flags || []).map((f) => `<li class="st-finding st-level-${esc(f.level || (f.code === "converted" ? "info" : "warning"))}"><b>${esc(f.message || f.text || f)}</b>${f.hint ? `<span>${esc(f.hint)}</span>` : ""}</li>`).join("");
       place.innerHTML = `<div class="st-preview-bar"><button type="button" class="st-icon" data-go="-1" aria-label="${esc(t("preview.previous"))}">‹</button>
         <label>${esc(t("preview.sample"))} <input type="number" min="1" max="${total}" value="${this.index + 1}" aria-label="${esc(t("preview.sample"))}"></label>
         <span class="st-muted">${esc(t("preview.of", { n: studio.num(total) }))}</span>
         <button type="button" class="st-icon" data-go="1" aria-label="${esc(t("preview.next"))}">›</button>
-        <span class="st-legend"><mark class="st-trained">${esc(t("preview.trained"))}</mark><span>${esc(t("preview.context"))}</span></span></div>
-        <p class="st-muted st-lengths">${esc(t("preview.lengths", { n: found.kept ?? tokens.length, trained: found.trained ?? trained }))}${spread ? `<br>${esc(t("preview.spread", spread))}` : ""}${found.truncated ? ` <b class="st-warn">${esc(t("preview.cut", { n: found.truncated, of: found.measured }))}</b>` : ""}</p>
+        ${found.sides ? "" : `<span class="st-legend"><mark class="st-trained">${esc(t("preview.trained"))}</mark><span>${esc(t("preview.context"))}</span></span>`}</div>
+        <p class="st-muted st-lengths">${found.sides ? "" : `${esc(t("preview.lengths", { n: found.kept ?? tokens.length, trained: found.trained ?? trained }))}${spread ? "<br>" : ""}`}${spread ? esc(t("preview.spread", spread)) : ""}${found.truncated ? ` <b class="st-warn">${esc(t("preview.cut", { n: found.truncated, of: found.measured }))}</b>` : ""}</p>
         ${flags ? `<ul class="st-findings">${flags}</ul>` : ""}
-        <div class="st-tokens" tabindex="0" aria-label="${esc(t("preview.tokens"))}">${tokens.map((token) =>
-          `<span class="st-token${token.trained ? " st-trained" : ""}${token.special ? " st-special" : ""}" title="${esc(t("preview.token", { id: token.id }))}">${visible(token.text)}</span>`).join("")}</div>`;
+        ${found.sides ? studio.sides(found.sides, studio.methodOf(this.state.values.kind, this.state.values.method).shape) : studio.tokens(tokens)}`;
       const go = (index) => { this.index = Math.max(0, Math.min(total - 1, index)); this.preview(); };
       for (const button of place.querySelectorAll("[data-go]")) button.onclick = () => go(this.index + Number(button.dataset.go));
       place.querySelector("input").onchange = (event) => go(Number(event.target.value) - 1 || 0);

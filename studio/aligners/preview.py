@@ -21,9 +21,10 @@ def preview(recipe: Any, index: int = 0) -> dict[str, Any]:
     """One sample, and what the cut costs of the first ``MEASURED`` ones.
 
     Returns:
-        ``sides`` [{title, tokens [{id, text, trained, differs}], length, kept, trained}] and, for the page, what
+        ``sides`` [{title, good, tokens [{id, text, trained, differs}], length, kept, trained}] and, for the page, what
         :func:`studio.trainers.preview.preview` returns, of the first side. ``trained`` marks tokens of an answer,
-        ``differs`` those that the other answer does not have.
+        ``differs`` those that the other answer does not have; ``good`` is whether a side is learned to be said (``None``: it is
+        only asked, or imitated).
 
     Raises:
         StudioError: as the run itself would, before it starts.
@@ -36,13 +37,14 @@ def preview(recipe: Any, index: int = 0) -> dict[str, Any]:
     left = whole.cut(limit)
     titles = TITLES.get(shape) or (("Good answer",) if row["label"] else ("Bad answer",))
     marks = _differing(left.answers)
+    good = [True, False] if shape == "pairs" else [row.get("label")]
     sides = []
-    for title, answer, full, differs in zip(titles, left.answers, whole.answers, marks, strict=True):
+    for title, liked, answer, full, differs in zip(titles, good, left.answers, whole.answers, marks, strict=True):
         ids = left.prompt + answer
         texts = pieces(tokenizer, ids)
         tokens = [{"id": i, "text": text, "trained": n >= len(left.prompt), "differs": n >= len(left.prompt)
                    and differs[n - len(left.prompt)]} for n, (i, text) in enumerate(zip(ids, texts, strict=True))]
-        sides.append({"title": title, "tokens": tokens[:SHOWN], "length": len(whole.prompt) + len(full),
+        sides.append({"title": title, "good": liked, "tokens": tokens[:SHOWN], "length": len(whole.prompt) + len(full),
                       "kept": len(ids), "trained": len(answer)})
     first = sides[0]
     return {"sides": sides, "tokens": first["tokens"], "flags": found["flags"] + _flags(whole, left, limit, found["method"]),

@@ -11,7 +11,7 @@ from studio.registry import FAMILIES, family
 
 from components import form
 
-KINDS = [(kind, name) for kind in ("sft", "pretrain") for name in family(kind)]
+KINDS = [(kind, name) for kind in ("sft", "pretrain", "align") for name in family(kind)]
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc"), max_codepoint=0x2FFF), max_size=30)
 
 
@@ -50,7 +50,7 @@ def recipe_values(draw, kind, name):
 
 
 @pytest.mark.parametrize(("kind", "name"), KINDS)
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_recipe_to_form_to_recipe(kind, name, data):
     values = data.draw(recipe_values(kind, name))
@@ -119,8 +119,7 @@ def test_hostile_table_values_stay_text():
 
 
 def test_changing_the_method_keeps_what_was_typed_and_moves_defaults():
-    made = form.Form.__new__(form.Form)  # the mapping alone, without a page
-    made.kind, made.specs = "sft", form.specs_of("sft")
+    made = form.Form("finetune", "sft")
     first, second = list(made.specs)[:2]
     made.controls = {name: None for specs in made.specs.values() for name in specs}
     held = form.controls_of("sft", first, {"dataset": "shipped:polite", "num_train_epochs": 7.0})
@@ -131,6 +130,30 @@ def test_changing_the_method_keeps_what_was_typed_and_moves_defaults():
             assert after[name]["visible"] is False
         elif made.specs[second][name].default != spec.default:
             assert after[name]["value"] == form.to_control(made.specs[second][name], made.specs[second][name].default)
+
+
+def test_a_field_that_methods_offer_differently_is_told_and_offered_anew():
+    made = form.Form("align", "align")
+    made.controls = {name: None for name in made.all}
+    held = form.controls_of("align", "dpo", {"loss_type": "ipo", "beta": 0.3})
+    after = dict(zip(made.controls, made.switched("grpo", *[held.get(name) for name in made.controls]), strict=True))
+    spec = made.specs["grpo"]["loss_type"]
+    assert after["loss_type"]["value"] == spec.default, "a choice the new method does not know is not kept"
+    assert [value for _, value in after["loss_type"]["choices"]] == [value for value, _ in spec.choices]
+    assert after["beta"]["label"] != made.looks["beta"]["dpo"]["label"] and "value" not in after["beta"]
+    assert "choices" not in after["beta"] and "label" not in after["seed"]
+
+
+@pytest.mark.parametrize("kind", ["sft", "pretrain", "align"])
+def test_fields_of_one_name_have_one_control(kind):
+    """All methods of a tab share it; only its words and choices may differ."""
+    made = form.Form("tab", kind)
+    for name, specs in made.specs.items():
+        for field, spec in specs.items():
+            first = made.all[field]
+            assert {spec.type, first.type} <= {"str", "choice"} or spec.type == first.type, (name, field)
+            assert spec.widget == first.widget and (first.choices or not spec.choices), (name, field)
+            assert form.empty_is_default(spec) == form.empty_is_default(first), (name, field)
 
 
 def test_as_many_steps_as_the_epochs_say_is_an_empty_field_not_a_number():
