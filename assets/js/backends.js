@@ -79,7 +79,7 @@
         const before = this.cost;
         this.cost = found.cost;
         if (before !== found.cost) this.agreed = false;
-        this.news.innerHTML = `<p class="st-note">${esc(t("backend.sent", { size: studio.bytes(found.size) }))} ${found.notes.map(esc).join(" ")}</p>${found.cost == null ? ""
+        this.news.innerHTML = `<p class="st-note">${esc(found.size ? t("backend.sent", { size: studio.bytes(found.size) }) : t("backend.nothing"))} ${found.notes.map(esc).join(" ")}</p>${found.cost == null ? ""
           : `<label class="bk-cost"><input type="checkbox" data-agree${this.agreed ? " checked" : ""}> <span>${esc(t("backend.cost", { cost: found.cost < 0.1 ? found.cost.toFixed(3) : found.cost.toFixed(2) }))}</span></label>`}`;
         const agree = this.news.querySelector("[data-agree]");
         if (agree) agree.onchange = () => { this.agreed = agree.checked; this.send(); };

@@ -22,7 +22,7 @@ from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, subm
 from studio.api.sweeps import sweep, sweep_fields
 
 __all__ = [
-    "methods", "validate", "presets", "script",
+    "methods", "validate", "presets", "script", "measure", "notify_save", "notify_settings", "notify_test",
     "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
     "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
     "rewards_catalogue", "rewards_check", "rewards_try", "inspect", "preview", "upload", "extra_fields", "workspace",

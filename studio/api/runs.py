@@ -129,7 +129,7 @@ def remove(id: str) -> None:
     Raises:
         StudioError: it or one it started still goes on, or an adapter elsewhere needs its model.
     """
-    from studio.jobs import children, store
+    from studio.jobs import backends, children, store
     from studio.library import artifacts
 
     doomed = [*children.of(id), store.get(id)]  # the parent last: what is refused half-way can be deleted again
@@ -137,6 +137,7 @@ def remove(id: str) -> None:
         raise StudioError("This run is still going." if len(doomed) == 1 else "A run of this one is still going.",
                           "Stop it first.")
     for row in doomed:
+        backends.abandon(row)
         for made in artifacts.listed(run_id=row["id"]):
             artifacts.delete(made["id"])
         store.remove(row["id"])

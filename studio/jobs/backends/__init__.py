@@ -173,6 +173,16 @@ def notes(backend: dict[str, Any], recipe: Any, token: str | None = None) -> dic
     return found | {"size": parcel.Parcel(recipe).check()}
 
 
+def abandon(run: dict[str, Any]) -> None:
+    """End the job elsewhere of a run that is about to be removed. A place that does not answer is left alone: a job there
+    ends by itself, at its end or its time limit."""
+    if remote(run["backend"]):
+        from studio import settings
+        from studio.jobs.backends import courier
+
+        courier.cancel(settings.run_dir(run["id"]), run["backend"])
+
+
 def label(backend: dict[str, Any] | None) -> str:
     """Where a run computes, in a few words; empty for this machine."""
     if not remote(backend):

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -378,6 +379,20 @@ class Stopped(Exception):
     """The run is stopped and there is nothing more to bring."""
 
 
+def cancel(folder: Path, backend: dict[str, Any]) -> bool:
+    """End the job of a run that is given up for good, in a process of its own (a page stays light); False if that failed."""
+    record = read_json(folder / "remote.json") or {}
+    if not record.get("job") or record.get("over"):
+        return True
+    env = os.environ | {"ATELIER_RUN_DIR": str(folder), "ATELIER_BACKEND": json.dumps(backend),
+                        "PYTHONPATH": os.pathsep.join([str(settings.ROOT), os.environ.get("PYTHONPATH", "")])}
+    try:
+        return subprocess.run([sys.executable, "-m", "studio.jobs.backends.courier", "cancel"], env=env, timeout=40, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def patience() -> float:
     """Seconds a job may be silent; ``ATELIER_REMOTE_PATIENCE`` overrides the default."""
     try:
@@ -405,6 +420,10 @@ def _result(state: State, reason: str = "", hint: str = "", field: str | None = 
 def main() -> int:
     """Be the courier of the run in ``ATELIER_RUN_DIR``; 0 unless it failed."""
     folder = Path(os.environ["ATELIER_RUN_DIR"])
+    if sys.argv[1:] == ["cancel"]:
+        courier = Courier(folder, json.loads(os.environ["ATELIER_BACKEND"]), resume=False)
+        courier.place.cancel(courier.record["job"])
+        return 0
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would fill the log

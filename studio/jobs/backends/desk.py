@@ -2,7 +2,7 @@
 
     desk/parcel.json             what was sent, with size and SHA-256 of each file; written last
          home/…                  a workspace with what the recipe needs, and the run's own folder in it
-         status.json             what the other side says (see :mod:`.remote`)
+         status.json             what the other side says (see :mod:`.other_side`)
          stop                    ``stop`` or ``now``, once that is asked for
          done                    everything is home, the desk may be cleared
 

@@ -284,7 +284,7 @@ def script(repo: str) -> str:
         f"python -m pip install -q --root-user-action ignore huggingface_hub=={version('huggingface_hub')}",
         f"python -c {shlex.quote(fetch)}", "cd atelier; mkdir code; tar -xzf code.tar.gz -C code; cd code",
         "python -m pip install -q --root-user-action ignore -r requirements.txt",
-        "exec python -m studio.jobs.backends.remote"])
+        "exec python -m studio.jobs.backends.other_side"])
 
 
 def hardware(token: str | None) -> list[dict[str, Any]]:

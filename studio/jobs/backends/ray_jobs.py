@@ -119,7 +119,7 @@ class RayJobs(Place):
             if self._info(client, job) is not None:
                 return job  # the courier before us got as far as this
             return client.submit_job(
-                entrypoint="python -m studio.jobs.backends.remote", submission_id=job, runtime_env=env,
+                entrypoint="python -m studio.jobs.backends.other_side", submission_id=job, runtime_env=env,
                 metadata={"name": job}, entrypoint_num_cpus=self.options["cpus"] or None,
                 entrypoint_num_gpus=self.options["gpus"] or None)
 

@@ -4,7 +4,7 @@ It gets the parcel, makes a workspace of it, starts the ordinary worker there, p
 how things are. When the worker is gone it waits, holding no memory worth speaking of, until the courier has taken
 everything home, and leaves nothing behind.
 
-    python -m studio.jobs.backends.remote        with ATELIER_REMOTE (JSON) in the environment; by a place, never by hand
+    python -m studio.jobs.backends.other_side        with ATELIER_REMOTE (JSON) in the environment; by a place, never by hand
 
 ``ATELIER_REMOTE``: ``via`` (``http``, ``folder``, ``hub``), ``token``, ``port``, ``folder``, ``repo``, ``python``,
 ``packages`` (name -> first two numbers of the version), ``keep`` (seconds to wait for a courier who does not come).
