@@ -29,7 +29,7 @@ _plain = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z
 def test_every_field_is_explained_and_bounded(key):
     for spec in fields(RECIPES[key]):
         assert spec.title and len(spec.help) > 20 and spec.help[-1] in ".:", spec
-        assert spec.group in ("basic", "training", "watch", "adapter", "advanced"), spec.name
+        assert spec.group in ("basic", "method", "training", "watch", "adapter", "advanced"), spec.name
         if spec.type in ("int", "float"):
             assert {"ge", "gt"} & spec.bounds.keys() and {"le",
                                                           "lt"} & spec.bounds.keys(), f"{spec.name} has no bounds"
