@@ -337,7 +337,7 @@ def _title(spec: FieldSpec) -> str:
 
 
 def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """field -> method -> what its control says there, for fields that methods of one name explain or offer differently."""
+    """field -> method -> what its control says there, where methods explain or offer a field of one name differently."""
     of: dict[str, dict[str, FieldSpec]] = {}
     for method, group in specs.items():
         for name, spec in group.items():

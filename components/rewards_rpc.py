@@ -29,8 +29,15 @@ def rewards_try(data: dict, request: gr.Request) -> dict:
                            row if isinstance(row, int) else 0, bool(data.get("generate")))
 
 
+@answer
+def rewards_score(data: dict, request: gr.Request) -> dict:
+    said = data.get("answers") if isinstance(data.get("answers"), list) else []
+    return api.rewards_score(str(data.get("model") or ""), str(data.get("prompt") or "")[:20_000],
+                             [str(answer)[:20_000] for answer in said[:8]], need_login(request))
+
+
 def _list(data: dict) -> list[Any]:
     return data["rewards"] if isinstance(data.get("rewards"), list) else []
 
 
-FUNCTIONS = [rewards_start, rewards_check, rewards_try]
+FUNCTIONS = [rewards_start, rewards_check, rewards_score, rewards_try]

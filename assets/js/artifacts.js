@@ -11,6 +11,14 @@
     studio.open(tab, { values: run.recipe });
   };
 
+  /** The form that suits a dataset of this format, with it. */
+  studio.useData = (ref, format) => {
+    const shape = { preference: "pairs", rated: "unpaired" }[format], tab = shape ? "align" : "finetune";
+    const method = shape && studio.methodsOf("align").find(([, facts]) => facts.shape === shape)?.[0];
+    studio.lives[tab]?.show(null);
+    studio.open(tab, { values: { dataset: ref, ...(method ? { method } : {}) } });
+  };
+
   /** The fine-tune form with this model. */
   studio.startFrom = (ref, tab = "finetune") => {
     studio.lives[tab]?.show(null);
@@ -25,6 +33,26 @@
       window.dispatchEvent(new CustomEvent("studio:runs"));
       return run;
     } catch (error) { studio.failed(error); return null; }
+  };
+
+  /** Two answers that a person types, scored by a reward model. */
+  studio.tryReward = async (ref, name) => {
+    const box = (key) => `<label class="st-line">${esc(t(`made.reward.${key}`))}<textarea name="${key}" rows="2" required></textarea></label>`;
+    const done = studio.ask(t("made.reward.title", { name }), `<p class="st-muted">${esc(t("made.reward.help"))}</p>${["question", "first", "second"].map(box).join("")}
+      <button type="button" class="st-btn st-primary" data-score>${esc(t("made.reward.score"))}</button><div class="st-reward-told" role="status"></div>`);
+    const dialog = [...document.querySelectorAll("dialog.st-dialog")].at(-1), told = dialog.querySelector(".st-reward-told"), go = dialog.querySelector("[data-score]");
+    go.onclick = async () => {
+      const said = (key) => dialog.querySelector(`[name=${key}]`).value;
+      go.disabled = true;
+      told.innerHTML = `<div class="st-working">${esc(t("made.reward.working"))}</div>`;
+      try {
+        const { scores } = await studio.call("rewards_score", { model: ref, prompt: said("question"), answers: [said("first"), said("second")] });
+        const better = scores[0] === scores[1] ? "even" : scores[0] > scores[1] ? "first" : "second";
+        told.innerHTML = `<dl class="st-tiles">${["first", "second"].map((key, i) => `<div><dt>${esc(t(`made.reward.${key}`))}</dt><dd>${studio.num(scores[i])}</dd></div>`).join("")}</dl><p>${esc(t(`made.reward.better.${better}`))}</p>`;
+      } catch (error) { told.innerHTML = `<p class="st-error">${esc(error.message)} ${esc(error.hint || "")}</p>`; }
+      go.disabled = false;
+    };
+    await done;
   };
 
   studio.push = async (ref, name) => {
@@ -92,8 +120,14 @@
       bar.append(element);
     };
     if (made.kind === "dataset") return button("made.open", () => studio.open("data", { ref }), "st-primary");
-    button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
-    button("made.continue", () => studio.startFrom(ref));
+    if (made.meta?.reward) {
+      place.querySelector(".st-muted").textContent = t(made.kind === "adapter" ? "made.reward.merge" : "made.reward.hint");
+      if (made.kind === "model") button("made.reward.try", () => studio.tryReward(ref, made.name), "st-primary");
+    } else {
+      button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
+      button("made.continue", () => studio.startFrom(ref, studio.tabOf[run.kind]));
+      if (run.kind !== "align") button("made.align", () => studio.startFrom(ref, "align"));
+    }
     if (made.kind === "adapter") button("made.merge", () => studio.merge(ref, made.name));
     button("made.push", () => studio.push(ref, made.name));
     button("made.card", async () => {

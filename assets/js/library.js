@@ -64,7 +64,7 @@
       if (!item) return;
       if (act === "chat") return studio.open("chat", { models: [item.ref] });
       if (act === "train") return studio.startFrom(item.ref);
-      if (act === "use") { studio.lives.finetune?.show(null); return studio.open("finetune", { values: { dataset: item.ref } }); }
+      if (act === "use") return studio.useData(item.ref, item.format);
       if (act === "data") return studio.open("data", { ref: item.ref });
       if (act === "more") this.more(item);
     }
@@ -89,7 +89,7 @@
         dialog.close();
         if (act === "chat") studio.open("chat", { models: [item.ref] });
         if (act === "train") studio.startFrom(item.ref);
-        if (act === "use") studio.open("finetune", { values: { dataset: item.ref } });
+        if (act === "use") studio.useData(item.ref, item.format);
         if (act === "data") studio.open("data", { ref: item.ref });
         if (act === "merge") studio.merge(item.ref, item.label);
         if (act === "push") studio.push(item.ref, item.label);

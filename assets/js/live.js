@@ -232,8 +232,7 @@
       item.className = "st-finding st-level-warning";
       item.innerHTML = `<b>${esc(warning.message)}</b>${warning.hint ? `<span>${esc(warning.hint)}</span>` : ""}`;
       this.$(".st-warnings").append(item);
-      const at = studio.warnedAt(warning.code);
-      if (at) this.charts.tell(at, warning);
+      for (const at of studio.warnedAt(warning.code)) this.charts.tell(at, warning);
     }
 
     drawSamples() {

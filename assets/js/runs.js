@@ -99,7 +99,7 @@
         this.compare.hidden = false;
         this.compare.innerHTML = `<div class="st-run-head"><h1>${esc(t("runs.compare.title"))}</h1><span class="st-push"></span><button type="button" class="st-btn" data-close>${esc(t("action.close"))}</button></div>
           <div class="st-card" data-charts></div><div class="st-card"><h2>${esc(t("runs.compare.diff"))}</h2>${names.length ? `<table class="st-table"><thead><tr><th></th>${runs.map((r) => `<th scope="col">${esc(r.label)}</th>`).join("")}</tr></thead><tbody>${names.map((n) => `<tr><th scope="row">${esc(n)}</th>${runs.map((r) => `<td>${esc(show(r.recipe[n]))}</td>`).join("")}</tr>`).join("")}</tbody></table>` : `<p class="st-muted">${esc(t("runs.compare.same"))}</p>`}</div>`;
-        const charts = new studio.Charts(this.compare.querySelector("[data-charts]"));
+        const charts = new studio.Charts(this.compare.querySelector("[data-charts]"), studio.watched(runs.find((r) => r.kind === "align") || runs[0]));
         charts.overlay(runs.map((r, i) => ({ name: r.label, series: news[i].series })));
         this.compare.querySelector("[data-close]").onclick = () => { this.compare.hidden = true; this.compare.innerHTML = ""; };
         this.compare.scrollIntoView({ behavior: "smooth" });

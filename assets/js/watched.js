@@ -38,14 +38,21 @@
     scorer: [[["accuracy", "eval_accuracy"], ["accuracy", "accuracy"]], [["margin", "margin"]], [["loss", "loss"]]],
     teacher: [[["loss", "loss"]], [["length", "completions/mean_length"], ["eval_loss", "eval_loss"]], [["speed", "tokens_per_second"]]],
   };
-  /* Warnings of a run -> the chart that shows what they speak of. */
-  const WARNED = [];
+  /* Warnings of a run, by their code -> the charts that show what they speak of. */
+  const WARNED = {
+    "not-a-number": ["loss"], "loss-spike": ["loss"], divergence: ["loss"], plateau: ["loss"], overfitting: ["loss"],
+    "exploding-gradients": ["grad_norm"], "vanishing-gradients": ["grad_norm"], "no-gradient": ["grad_norm"],
+    "learning-rate-high": ["learning_rate"], "learning-rate-low": ["learning_rate"],
+    "accuracy-stuck": ["told_apart", "ranked", "mean_token_accuracy"], "both-fall": ["preference"], "length-hacking": ["length"],
+    "answers-cut": ["length"], "equal-rewards": ["no_lesson"], "kl-blow-up": ["kl"], "entropy-collapse": ["entropy"],
+  };
 
   /** How a run of this kind and method is watched; null for plain training, whose charts are by name. */
   studio.watched = ({ kind, method }) => {
     if (kind !== "align") return null;
     const { group, shape } = studio.methodOf(kind, method), writes = shape === "prompts";
-    const charts = CHARTS.filter(({ id }) => !(writes && id === "loss")); // the loss of such a method says nothing
+    const charts = CHARTS.filter(({ id }) => !(writes && id === "loss")) // the loss of such a method says nothing
+      .map((spec) => (spec.id === "loss" && group === "teacher" ? { ...spec, big: true } : spec.id === "loss" ? { ...spec, big: false } : spec));
     return {
       charts,
       tiles: TILES[group] || TILES[shape] || TILES.teacher,
@@ -56,6 +63,6 @@
     };
   };
 
-  /** The chart that a warning's code belongs to. */
-  studio.warnedAt = (code) => WARNED.find(([start]) => code.startsWith(start))?.[1];
+  /** The charts that a warning's code belongs to. */
+  studio.warnedAt = (code) => WARNED[code] || [];
 })();

@@ -33,6 +33,7 @@ class Gkd(DistillMethod):
     title = "GKD"
     summary = "A smaller model learns from a larger one of the same vocabulary: the teacher's likelihoods, word for word."
     paper = "https://arxiv.org/abs/2306.13649"
+    group = "teacher"
     Recipe = GkdRecipe
     trainer = "trl.experimental.gkd.GKDTrainer"
     arguments = (*DistillMethod.arguments, "max_new_tokens")

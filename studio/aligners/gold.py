@@ -52,6 +52,7 @@ class Gold(DistillMethod):
     title = "GOLD"
     summary = "As GKD, and the teacher may be of another family with another tokenizer."
     paper = "https://huggingface.co/spaces/HuggingFaceH4/on-policy-distillation"
+    group = "teacher"
     Recipe = GoldRecipe
     trainer = "trl.experimental.gold.GOLDTrainer"
     arguments = (*DistillMethod.arguments, "max_completion_length", "top_p", "use_uld_loss", "use_extended_uld",

@@ -33,6 +33,7 @@ class Reward(AlignMethod):
     title = "Reward model"
     summary = "Learns to tell the better answer of a pair by a number. It cannot chat: it scores data, and serves as a reward."
     paper = "https://arxiv.org/abs/2203.02155"
+    group = "scorer"
     Recipe = RewardRecipe
     trainer = "trl.RewardTrainer"
     shape = "pairs"

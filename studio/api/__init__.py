@@ -13,10 +13,11 @@ from studio.api.datasets import (data_diff, data_edit, data_facets, data_list, d
                                  data_pipelines, data_redo, data_report, data_row, data_rows, data_save_pipeline,
                                  data_steps, data_undo)
 from studio.api.estimate import measure
+from studio.api.flows import flow
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.notify import notify_save, notify_settings, notify_test
 from studio.api.page import extra_fields, workspace
-from studio.api.rewards import rewards_catalogue, rewards_check, rewards_try
+from studio.api.rewards import rewards_catalogue, rewards_check, rewards_score, rewards_try
 from studio.api.recipes import methods, presets, script, validate
 from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, submit, supervise
 from studio.api.sweeps import sweep, sweep_fields
@@ -25,8 +26,9 @@ __all__ = [
     "methods", "validate", "presets", "script", "measure", "notify_save", "notify_settings", "notify_test",
     "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
     "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
-    "rewards_catalogue", "rewards_check", "rewards_try", "inspect", "preview", "upload", "extra_fields", "workspace",
-    "sweep", "sweep_fields", "backends", "backend_check", "keep_token",
+    "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try", "inspect", "preview", "upload",
+    "extra_fields", "workspace",
+    "sweep", "sweep_fields", "flow", "backends", "backend_check", "keep_token",
     "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",

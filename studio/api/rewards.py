@@ -72,3 +72,22 @@ def rewards_try(values: dict[str, Any], owner: str | None = None, text: str | No
     slow = generate or any(one["name"] in _SLOW for one in recipe.rewards)
     given = {"values": recipe.to_dict(), "text": text, "row": row, "generate": generate}
     return probe.call("studio.rewards.bench:tried", given, SECONDS_WITH_MODELS if slow else SECONDS)
+
+
+def rewards_score(model: str, prompt: str, answers: list[str], owner: str | None = None) -> dict[str, Any]:
+    """What a reward model gives to answers that a person typed: ``{"scores": [number, …]}``, higher is better.
+
+    Raises:
+        StudioError: no reward model, another person's, or nothing to score.
+    """
+    from studio.datasets.rewards import check
+    from studio.jobs import probe
+    from studio.library.refs import check_owner
+
+    signed_in(owner)
+    check_owner(model, scope(owner), "reward_model")
+    check(model)
+    if not prompt.strip() or not answers or not all(answer.strip() for answer in answers):
+        raise StudioError("Something is missing.", "Type a question and both answers.", "prompt")
+    return probe.call("studio.rewards.ask:scored", {"model": model, "prompt": prompt, "answers": answers[:8]},
+                      SECONDS_WITH_MODELS)

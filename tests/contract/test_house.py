@@ -31,10 +31,10 @@ APPROVED = {
     "supervise", "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware", "inspect",
     "preview", "upload", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete",
     "extra_fields", "workspace", "chat_rename", "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open",
-    "chat_poll", "chat_settings", "rewards_catalogue", "rewards_check", "rewards_try",
+    "chat_poll", "chat_settings", "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try",
     "backends", "backend_check", "keep_token",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",
-    "sweep", "sweep_fields",
+    "sweep", "sweep_fields", "flow",
     "data_redo", "data_report", "data_row", "data_rows", "data_save_pipeline", "data_steps", "data_undo",
     "measure", "notify_settings", "notify_save", "notify_test",
 }
