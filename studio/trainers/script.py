@@ -244,7 +244,7 @@ def _model(recipe: Any, model: refs.ModelRef, lora: bool, quantization: dict[str
         lines += ["from peft import PeftModel", "", f"model = PeftModel.from_pretrained(model, {model.source!r}, "
                   f"is_trainable={lora})"]
         if not lora:
-            lines.append("model = model.merge_and_unload()")
+            lines.append("model = model.merge_and_unload().requires_grad_(True)  # PEFT froze it")
     if getattr(recipe, "freeze", "none") != "none":
         lines += ["", "", inspect.getsource(script_parts.frozen), "", "weights = dict(model.named_parameters())",
                   f"for name in frozen(weights, {recipe.freeze!r}, {recipe.trained_layers}):",
@@ -268,6 +268,8 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
         values["assistant_only_loss"] = recipe.assistant_only_loss
     if "prompt" in kinds:
         values["completion_only_loss"] = recipe.assistant_only_loss
+    if recipe.padding_free and not recipe.packing:
+        values["max_length"] = None  # TRL does not cut then, so the lines below do
     values |= {k: v for k, v in optimizers.arguments(recipe).items() if v != "adamw_torch_fused"}
     values |= kernels.arguments(recipe.kernels) | {"report_to": recipe.report_to} | recipe.extra
     lines = [f"    {k}={v!r}," for k, v in values.items()]
@@ -297,7 +299,17 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
         options = ", ".join(['"args": args', *(f'"{k}": {v!r}' for k, v in options.items())])
         more += f", optimizer_cls_and_kwargs=({made.__name__}, {{{options}}})"
     return (f"{config}\n{adapter_code}trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=held, "
-            f"processing_class=tokenizer{more}{stop})\n{_end(adapter if adapter_code else None)}")
+            f"processing_class=tokenizer{more}{stop})\n{_cut(recipe, held)}{_end(adapter if adapter_code else None)}")
+
+
+def _cut(recipe: Any, held: bool) -> str:
+    """Lines that cut padding-free samples."""
+    if not recipe.padding_free or recipe.packing:
+        return ""
+    lines = ["def cut(row):", f"    return {{k: v[:{recipe.max_length}] for k, v in row.items()}}", "", "",
+             "trainer.train_dataset = trainer.train_dataset.map(cut)"]
+    lines += ["trainer.eval_dataset = trainer.eval_dataset.map(cut)"] if held else []
+    return "\n\n" + "\n".join(lines) + "\n"
 
 
 def _end(adapter: tuple[str, dict[str, Any]] | None) -> str:

@@ -2,8 +2,13 @@
 
 ``python -m tests.benchmarks.results_align [dpo kto …]`` trains each by the studio's own job, with the defaults of its form, on the
 shipped pairs of a polite and a rude answer, and prints one line each. Judged by rule on the 40 held-out questions: an answer
-wins if it begins politely ("Of course!") and states the right fact. KTO sees no pairs: of half of the questions only the polite
-answer, marked good, of the others only the rude one, marked bad. The reward model ranks answers to the held-out questions.
+wins if it begins politely ("Of course!") and states the right fact.
+
+The starter never begins with "Of course!", and a method that only compares answers cannot choose what is never said. So DPO and
+SimPO start from the starter after a short fine-tuning on both answers of each pair, as preference learning usually follows
+fine-tuning; ``dpo-alone`` shows what happens without it, ``dpo-sft`` with imitation in the loss. KTO sees no pairs: of half of the
+questions only the polite answer, marked good, of the others only the rude one, marked bad. The reward model ranks answers to
+the held-out questions.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-METHODS = ("dpo", "kto", "orpo", "cpo", "simpo", "reward")
+METHODS = {"dpo": {"model": "mixed"}, "dpo-alone": {}, "dpo-sft": {"loss_type": "sigmoid + sft", "learning_rate": 2e-3},
+           "kto": {}, "orpo": {}, "cpo": {}, "simpo": {"model": "mixed"}, "reward": {}}
 OPENING, CLOSING, RUDE = "Of course! ", " Is there anything else?", " Why do you even ask?"
 
 
@@ -41,12 +47,32 @@ def logs(path: Path) -> Path:
     return path
 
 
+def mixed(folder: Path) -> Path:
+    """The starter after a short fine-tuning on the polite and the rude answer to each question."""
+    from studio import registry
+    from studio.datasets import formats
+    from studio.jobs.context import Context
+    from studio.recipe import parse
+
+    with (folder / "both.jsonl").open("w") as out:
+        for row in formats.load_rows("shipped:preferences", purpose="as_is"):
+            for side in ("chosen", "rejected"):
+                out.write(json.dumps({"prompt": row["prompt"], "completion": row[side]}) + "\n")
+    recipe = parse({"kind": "sft", "method": "lora", "model": "starter", "dataset": str(folder / "both.jsonl"), "eval_share": 0.0,
+                    "num_train_epochs": 1, "max_length": 128})
+    ctx = Context(folder / "mixed", threads=1)
+    registry.method("sft", "lora").run(recipe, ctx)
+    ctx.close()
+    return ctx.output
+
+
 def train(method: str, folder: Path, **more: Any) -> tuple[Path, dict[str, Any]]:
     """(result, summary) of a run with the defaults of its form."""
     from studio import registry
     from studio.jobs.context import Context
     from studio.recipe import parse
 
+    folder.mkdir(exist_ok=True)
     data = str(logs(folder / "logs.jsonl")) if method == "kto" else "shipped:preferences"
     recipe = parse({"kind": "align", "method": method, "model": "starter", "dataset": data, "eval_share": 0.0, "max_length": 128,
                     "logging_steps": 10} | more)
@@ -86,7 +112,7 @@ def ranks(ref: str) -> tuple[float, float]:
     return sum(a > b for a, b, _ in triples) / len(triples), sum(a > c for a, _, c in triples) / len(triples)
 
 
-def rows(names: tuple[str, ...] = METHODS) -> list[tuple[str, str, str]]:
+def rows(names: tuple[str, ...] = tuple(METHODS)) -> list[tuple[str, str, str]]:
     """(what, measured, aim) rows for the table."""
     made = []
 
@@ -95,11 +121,14 @@ def rows(names: tuple[str, ...] = METHODS) -> list[tuple[str, str, str]]:
         print(" | ".join(row), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        if set(names) - {"reward"}:
-            won, right = wins("starter")
-            tell("starter before: polite and right / right", f"{won:.0%} / {right:.0%}", "")
+        starts = {"starter": "starter"}
+        for start in sorted({METHODS[name].get("model", "starter") for name in names if name != "reward"}):
+            starts[start] = str(mixed(Path(folder))) if start == "mixed" else start
+            won, right = wins(starts[start])
+            tell(f"{start}, before: polite and right / right", f"{won:.0%} / {right:.0%}", "")
         for name in names:
-            output, summary = train(name, Path(folder))
+            more = METHODS[name] | {"model": starts[METHODS[name].get("model", "starter")]}
+            output, summary = train(name.partition("-")[0], Path(folder) / name, **more)
             one, two = ranks(str(output)) if name == "reward" else wins(str(output))
             what = "polite above rude / above the plain fact" if name == "reward" else "polite and right / right"
             tell(f"{name}, {summary['steps']} steps: {what}", f"{one:.0%} / {two:.0%}", "")
@@ -108,4 +137,4 @@ def rows(names: tuple[str, ...] = METHODS) -> list[tuple[str, str, str]]:
 
 if __name__ == "__main__":
     os.environ.setdefault("STUDIO_HOME", tempfile.mkdtemp())
-    rows(tuple(sys.argv[1:]) or METHODS)
+    rows(tuple(sys.argv[1:]) or tuple(METHODS))
