@@ -98,6 +98,9 @@ def _families() -> dict[str, Registry]:
     align.add("online_dpo", "studio.aligners.online_dpo:OnlineDpo")
     align.add("gkd", "studio.aligners.gkd:Gkd")
     align.add("gold", "studio.aligners.gold:Gold")
+    align.add("rejection_sampling", "studio.aligners.rejection_sampling:RejectionSampling")
+    align.add("ppo", "studio.aligners.ppo:Ppo")
+    align.add("prm", "studio.aligners.prm:Prm")
 
     data = Registry("data", "Dataset", "a dataset")
     data.add("pipeline", "studio.datasets.pipeline:Pipeline")
@@ -134,6 +137,9 @@ def _families() -> dict[str, Registry]:
     merge = Registry("merge", "Merge", "a merged model")
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
 
+    flow = Registry("flow", "Pipeline", "what its last step makes")
+    flow.add("chain", "studio.flows.chain:Chain")
+
     publish = Registry("publish", "Publish", "a repository on the Hub")
     publish.add("hub", "studio.publishers.hub:PushToHub")
     publish.add("dataset", "studio.publishers.dataset:PushDataset")
@@ -145,7 +151,7 @@ def _families() -> dict[str, Registry]:
 
     setup = Registry("setup", "Install", "an optional part of the studio")
     setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
-    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, publish, setup)}
+    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, flow, publish, setup)}
 
 
 FAMILIES: dict[str, Registry] = _families()

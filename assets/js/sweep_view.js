@@ -114,7 +114,7 @@
   /** On the page of a trial: the way to the sweep that it belongs to. */
   studio.views.child = (live) => {
     if (live.root.querySelector(".sw-parent")) return;
-    const link = Object.assign(document.createElement("button"), { type: "button", className: "st-btn sw-parent", textContent: t("sweep.parent") });
+    const link = Object.assign(document.createElement("button"), { type: "button", className: "st-btn sw-parent", textContent: t(live.details.tag?.startsWith("trial ") ? "sweep.parent" : "flow.parent") });
     const { parent } = live.details;
     link.onclick = () => live.show(parent);
     live.root.querySelector(".st-back").after(link);

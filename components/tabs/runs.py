@@ -15,6 +15,7 @@ def build(shell: Shell) -> None:
         with gr.Column(elem_classes=["st-setup", "st-page"]):
             widgets.heading(t("runs.title"), t("runs.lead"))
             widgets.mounted("notify", eid("runs", "notify"))
+            widgets.mounted("flow", eid("runs", "flow"))
             widgets.mounted("runs", eid("runs", "table"))
         with gr.Column(elem_classes=["st-live-view"]):
             live_run.build("runs")

@@ -188,6 +188,8 @@ def _label(row: dict[str, Any]) -> str:
     from studio.library.refs import shipped_datasets
 
     recipe = row.get("recipe") or {}
+    if row["kind"] == "flow":
+        return " → ".join(_title(step) for step in recipe.get("steps") or [])[:80] or "flow"
     recipe = recipe.get("recipe") or recipe  # a sweep is called after what it varies
     model = str(recipe.get("model") or "")
     data = str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
