@@ -42,8 +42,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
         ctx.log(note)
     for warning in found.warnings:
         ctx.warning(*warning)
-    train, held = (method.fitting(recipe, ctx, tokenizer, list(data.as_chat(rows, tokenizer.chat_template)))
-                   for rows in (found.train, found.held))
+    train, held = (list(data.as_chat(rows, tokenizer.chat_template)) for rows in (found.train, found.held))
+    train, held = method.fitting(recipe, ctx, tokenizer, train), _held(method, recipe, ctx, tokenizer, held)
     steps = method.steps(recipe, len(train))
     ctx.log(f"{len(train)} samples to learn from; {len(held)} to validate on; {steps} steps.")
     kept.clean(ctx.checkpoints)
@@ -58,6 +58,15 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     made = finish.finish(trainer, tokenizer, recipe, ctx, ref, *counted, steps, began,
                          result=lambda model: method.result(recipe, model, ref), head=method.head)
     return made | method.outcome(recipe, trainer)
+
+
+def _held(method: Any, recipe: Any, ctx: Any, tokenizer: Any, rows: list) -> list:
+    """Validation rows that fit; what is left out of them is not worth a warning of its own, unless it is all."""
+    try:
+        return method.fitting(recipe, SimpleNamespace(warning=lambda *_: None, log=lambda *_: None), tokenizer, rows)
+    except StudioError as err:
+        ctx.warning("no-validation", "No validation sample is usable, so there is no validation loss.", err.hint)
+        return []
 
 
 def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any, train: list, held: list,
@@ -101,6 +110,9 @@ def build(method: Any, recipe: Any, ctx: Any, ref: refs.ModelRef, tokenizer: Any
                        best=recipe.load_best_model_at_end and bool(held), patience=recipe.early_stopping_patience,
                        **method.parts(recipe, ctx, tokenizer))
     except ValueError as err:
+        if "lm_head" in str(err):
+            raise StudioError("The last layer cannot have an adapter: this method reads its weights directly.",
+                              "Leave lm_head out.", "target_modules") from err
         if "target modules" in str(err).lower():
             raise StudioError(f"This model has no layers named {recipe.target_modules}.", "Use all-linear.",
                               "target_modules") from err

@@ -35,7 +35,8 @@ def check(ref: str) -> None:
     except StudioError as err:
         raise StudioError(err.message, err.hint, "reward_model") from err
     if found.is_adapter:
-        raise StudioError(f"{found.label} is an adapter.", "Merge it into its base model first.", "reward_model")
+        hint = "Choose the result of its run." if found.meta.get("reward") else "Merge it into its base model first."
+        raise StudioError(f"{found.label} is an adapter.", hint, "reward_model")
     if found.path is None:
         return  # what the Hub holds is only known when it is fetched
     try:
