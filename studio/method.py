@@ -57,6 +57,7 @@ class Method(ABC):
     group: ClassVar[str] = ""
     Recipe: ClassVar[type[Recipe]]
     needs_gpu: ClassVar[bool] = False
+    environment: ClassVar[str] = ""  # of studio.environments, where another version of a library is needed
 
     @classmethod
     def check(cls, recipe: Any) -> None:

@@ -194,6 +194,11 @@ class OnlineMethod(AlignMethod):
         return cls.steps(recipe, rows if own else rows - round(rows * recipe.eval_share)) if rows else None
 
 
+    @classmethod
+    def script(cls, recipe: Any) -> str:
+        raise StudioError(f"{cls.title} has no script to copy.", "GRPO, RLOO and the methods on pairs have one.", "method")
+
+
 class RewardMethod(OnlineMethod):
     """A method that learns from the scores of reward functions."""
 
@@ -264,6 +269,12 @@ class GroupMethod(RewardMethod):
         enough(recipe, samples)
         batches = samples * recipe.num_generations // per_generation(recipe) * drawn_steps(recipe) * recipe.num_iterations
         return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
+
+    @classmethod
+    def script(cls, recipe: Any) -> str:
+        from studio.aligners import script_rl
+
+        return script_rl.write(cls, recipe)
 
     @classmethod
     def wrap(cls, trainer: type) -> type:

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from studio import registry
+from studio import environments, registry
 from studio.errors import StudioError
 from studio.jobs import events, memory, room
 from studio.jobs.context import Context
@@ -47,6 +47,8 @@ def run(run_dir: str | Path, threads: int = 1, resume: bool = False) -> int:
         signal.signal(signal.SIGTERM, lambda number, frame: ctx.request_stop())
         if asked:
             ctx.request_stop()
+        if method.environment:
+            environments.enter(method.environment, ctx)
         if not ctx.stop_requested:
             room.make(method, recipe, ctx)
         summary = {} if ctx.stop_requested else method.run(recipe, ctx) or {}

@@ -1,0 +1,179 @@
+"""Methods that let the model write: each learns, changes what it should, stops while writing, and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from studio.errors import StudioError
+from studio.recipe import parse
+from studio.registry import method
+from tests.train import align
+from tests.train.conftest import events, run, series
+
+SHORT = {"name": "length", "unit": "characters", "least": 0, "most": 0, "slope": 60}
+
+
+def values(model: Path, data: Path, name: str, **more) -> dict:
+    own = {"max_new_tokens": 6} if name in ("gkd", "online_dpo") else {"max_completion_length": 6}
+    if name in ("grpo", "rloo"):
+        own |= {"num_generations": 4, "rewards": [SHORT]}
+    elif name == "online_dpo":
+        own["rewards"] = [SHORT]
+    else:
+        own |= {"max_length": 64}
+    return {"kind": "align", "method": name, "model": str(model), "dataset": str(data), "per_device_train_batch_size": 8,
+            "logging_steps": 1, "eval_steps": 4, "eval_share": 0.1, "learning_rate": 5e-3, "bf16": "off", "r": 4,
+            "max_steps": 8, "save_total_limit": 10} | own | more
+
+
+@pytest.fixture(scope="session")
+def teacher(tiny, tmp_path_factory) -> Path:
+    """The tiny model with other weights."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(5)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.05)
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "online_dpo"])
+def test_learns_from_rewards_and_tells_what_it_wrote(name, tiny, chats, tmp_path, monkeypatch):
+    seen = align.watched(monkeypatch)
+    more = {} if name == "online_dpo" else {"beta": 0.0}
+    summary, ctx = run(values(tiny, chats, name, max_steps=20, learning_rate=1e-2, eval_steps=20, train="full",
+                              per_device_train_batch_size=16, **more), tmp_path / "run")
+    earned = list(series(ctx.run_dir, "objective/scores" if name == "online_dpo" else "reward").values())
+    assert sum(earned[-8:]) / 8 > sum(earned[:3]) / 3 + 0.015, earned
+    assert align.changed(seen) == seen["before"].keys()
+    assert "eval_loss" not in summary and 0 < summary["eval_reward"] < 1  # the loss says nothing of the answers
+    told = events(ctx.run_dir, "rollout")
+    by_step = {step: [e for e in told if e["step"] == step] for step in {e["step"] for e in told}}
+    assert sorted(by_step) == list(range(1, 21)) and all(1 < len(few) <= 8 for few in by_step.values())
+    best, worst = by_step[1][0], by_step[1][-1]
+    assert best["advantage"] >= worst["advantage"] and best["prompt"].startswith(("What", "How", "Where"))
+    assert best["notes"]["length"].split()[0] == str(len(best["completion"]))
+    assert best["rewards"]["length"] == pytest.approx(max(0, 1 - len(best["completion"]) / 60), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gkd", "gold"])
+def test_a_student_comes_nearer_to_its_teacher(name, tiny, teacher, chats, tmp_path, monkeypatch):
+    seen = align.watched(monkeypatch)
+    summary, ctx = run(values(tiny, chats, name, teacher_model=str(teacher), learning_rate=1e-2), tmp_path / "run")
+    assert summary["eval_loss"] < summary["eval_loss_before"] - 0.001
+    assert align.changed(seen) == seen["trained"]
+    assert not any(p.requires_grad for p in seen["trainer"].teacher_model.parameters())
+    assert {"ref": str(teacher), "role": "teacher"} in ctx.artifacts[-1]["parents"]
+
+
+def test_gold_learns_across_tokenizers(tiny, chats, tmp_path):
+    summary, _ = run(values(tiny, chats, "gold", teacher_model="starter", use_uld_loss=True, max_steps=4, lmbda=0.5,
+                            max_length=128), tmp_path / "run")
+    assert summary["eval_loss"] < summary["eval_loss_before"]
+
+
+EXACT = {"grpo": {"steps_per_generation": 2}, "grpo-again": {"num_iterations": 2, "beta": 0.1, "train": "full"},
+         "rloo": {"steps_per_generation": 2, "num_iterations": 2}, "online_dpo": {"gradient_accumulation_steps": 2},
+         "gkd": {}, "gold": {"lmbda": 1.0}}
+CYCLE = {"grpo": 2, "grpo-again": 2, "rloo": 4}
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_a_stopped_run_goes_on_exactly(case, tiny, teacher, chats, tmp_path, monkeypatch):
+    """Asked to stop in the middle of a cycle of answers; also from a checkpoint that was due there."""
+    name = case.partition("-")[0]
+    more = EXACT[case] | ({"teacher_model": str(teacher)} if name in ("gkd", "gold") else {})
+    chosen = values(tiny, chats, name, learning_rate=2e-3, save_steps=3, eval_steps=7, logging_steps=3, **more)
+    seen = align.watched(monkeypatch)
+    whole, _ = run(chosen, tmp_path / "whole")
+    assert align.changed(seen) == seen["trained"]
+    assert ("lora_" in str(seen["trained"])) == (chosen.get("train") != "full")
+    part, ctx = run(chosen, tmp_path / "part", stop_at=3)
+    cycle = CYCLE.get(case, 1)
+    at = -(-3 // cycle) * cycle
+    assert part["steps"] == at and {p.name for p in ctx.checkpoints.iterdir()} == {f"checkpoint-{at}"}
+    run(chosen, tmp_path / "part", resume=True)
+    same(tmp_path / "whole", tmp_path / "part")
+
+
+def same(one: Path, two: Path) -> None:
+    a, b = align.logged(one), align.logged(two)
+    # a time; and what TRL averages over a part of an epoch's last batch, which a loader that began in its midst counts anew
+    a, b = ({k: v for k, v in found.items() if not k[1].endswith(("step_time", "rlhf_reward"))} for found in (a, b))
+    assert a.keys() == b.keys() and len(a) > 10
+    assert {key: (a[key], b[key]) for key in a if abs(a[key] - b[key]) > 1e-6} == {}
+    a, b = align.weights(one / "output"), align.weights(two / "output")
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", ["grpo", "online_dpo", "gkd"])
+def test_a_stop_is_heard_while_the_model_writes(name, tiny, teacher, chats, tmp_path, monkeypatch):
+    """What was being written is given up, and the resumed run writes it again."""
+    from studio.aligners import rollouts
+
+    more = {"teacher_model": str(teacher), "lmbda": 1.0} if name == "gkd" else {}
+    chosen = values(tiny, chats, name, max_steps=5, learning_rate=2e-3, eval_share=0, logging_steps=2, **more)
+    run(chosen, tmp_path / "whole")
+    real = rollouts.Writes._word
+
+    def word(trainer, *args):
+        if trainer._writing and trainer.state.global_step == 3 and trainer._words == 2:
+            trainer.ctx.request_stop()
+        real(trainer, *args)
+        assert trainer.state.global_step != 3 or not trainer._writing or trainer._words <= 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollouts.Writes, "_word", word)
+        part, _ = run(chosen, tmp_path / "part")
+    assert part["steps"] == 3
+    run(chosen, tmp_path / "part", resume=True)
+    same(tmp_path / "whole", tmp_path / "part")
+
+
+def refused(values: dict) -> StudioError:
+    recipe = parse(values)
+    with pytest.raises(StudioError) as found:
+        method(recipe.kind, recipe.method).check(recipe)
+    return found.value
+
+
+def test_what_cannot_work_is_refused_in_its_field(tiny, chats, teacher):
+    odd = refused(values(tiny, chats, "grpo", per_device_train_batch_size=10, num_generations=8))
+    assert odd.field == "per_device_train_batch_size" and "8 or 16" in odd.hint
+    odd = refused(values(tiny, chats, "rloo", per_device_train_batch_size=3, steps_per_generation=2))
+    assert "2 or 4" in odd.hint
+    assert refused(values(tiny, chats, "grpo", rewards=[])).field == "rewards"
+    assert refused(values(tiny, chats, "grpo", max_completion_length=2000)).field == "max_completion_length"
+    assert refused(values(tiny, chats, "grpo", loss_type="luspo")).field == "importance_sampling_level"
+    assert refused(values(tiny, chats, "grpo", use_vllm=True)).field == "use_vllm"
+    many = refused(values(tiny, chats, "grpo", per_device_train_batch_size=400))
+    assert many.field == "per_device_train_batch_size" and "100 prompts" in many.message
+    assert refused(values(tiny, chats, "gkd")).field == "teacher_model"
+    assert refused(values(tiny, chats, "gkd", teacher_model="starter")).field == "teacher_model"
+    assert refused(values(tiny, chats, "gold", teacher_model="starter")).field == "teacher_model"
+
+
+def test_prompts_that_leave_no_room_are_left_out_and_told(tiny, chats, tmp_path):
+    with chats.open("a") as out:
+        out.write(json.dumps({"prompt": "What? " * 700, "completion": "That."}) + "\n")
+    _, ctx = run(values(tiny, chats, "grpo", eval_share=0, max_steps=1, loss_type="dr_grpo"), tmp_path / "run")
+    told = [e for e in events(ctx.run_dir, "warning") if e["code"] == "prompts_too_long"]
+    assert len(told) == 1 and told[0]["message"].startswith("1 of 61")
+
+
+def test_steps_are_those_of_the_trainer(tiny, chats, tmp_path):
+    chosen = values(tiny, chats, "rloo", num_train_epochs=1, steps_per_generation=2, gradient_accumulation_steps=2,
+                    eval_share=0, logging_steps=10, max_completion_length=3) | {"max_steps": -1}
+    summary, ctx = run(chosen, tmp_path / "run")
+    recipe = parse(chosen)
+    assert summary["steps"] == summary["of_steps"] == method("align", "rloo").estimate(recipe).steps == 15
+    assert series(ctx.run_dir, "loss")
