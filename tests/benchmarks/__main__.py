@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-NAMES = ("page", "job_start", "training", "poll", "chat_speed", "data_import", "data_table", "data_clean", "sweep")
+NAMES = ("page", "job_start", "training", "poll", "chat_speed", "data_import", "data_table", "data_clean", "sweep", "estimate")
 
 
 def main(names: list[str]) -> int:
