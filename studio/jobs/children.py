@@ -20,7 +20,7 @@ from studio.errors import StudioError
 from studio.jobs import store, supervisor
 from studio.jobs.model import ACTIVE, FINAL, State
 
-LOOK = 0.25  # seconds between two looks at the children
+LOOK = 0.4  # seconds between two looks at the children
 
 
 def submit(parent: Any, values: dict[str, Any], tag: str = "") -> str:
@@ -80,7 +80,8 @@ def watch(ids: Sequence[str], every: float = LOOK) -> Iterator[dict[str, dict[st
         going = {run_id for run_id, row in found.items() if not store.is_final(row["state"])}
         if not going.intersection(ids) and asked.issuperset(ids):
             return
-        time.sleep(every)
+        if asked.issuperset(ids):  # else something was just queued: the next look lets it start at once
+            time.sleep(every)
 
 
 def stop(ids: Sequence[str], reason: str = "") -> None:
