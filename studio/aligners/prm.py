@@ -80,7 +80,8 @@ class Prm(AlignMethod):
     @classmethod
     def lora(cls, recipe: Any) -> dict[str, Any] | None:
         made = super().lora(recipe)
-        return made and made | {"task_type": "TOKEN_CLS"}
+        # the head is trained whole; "all linear layers" would wrap it as well
+        return made and made | {"task_type": "TOKEN_CLS", "exclude_modules": ["score", "classifier"]}
 
     @classmethod
     def check(cls, recipe: Any) -> None:

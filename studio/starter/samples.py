@@ -72,6 +72,17 @@ def harder_sums(rng: random.Random, count: int) -> list[Row]:
     return rows
 
 
+def practice_sums(rng: random.Random, known: int) -> list[Row]:
+    """Prompt and number: every sum up to 20 that the corpus leaves out, which the starter gets wrong about half the time,
+    and some that it knows. For practising with a reward, without an answer being shown."""
+    left_out = sorted(i.question for i in _distinct(32, lambda: skills.sums(rng, True)))
+    taught = sorted(i.question for i in _distinct(known, lambda: skills.sums(rng, False)))
+    rows = [{"prompt": q, "completion": str(sum(int(word.strip("?")) for word in q.split()[2::2]))}
+            for q in left_out + taught]
+    rng.shuffle(rows)
+    return rows
+
+
 def story_endings(rng: random.Random, count: int) -> list[Row]:
     """Prompt/completion rows: the first two sentences of a story, and how it goes on."""
     rows: dict[str, Row] = {}
@@ -169,6 +180,7 @@ def files(seed: int = SEED) -> dict[str, str]:
         return random.Random(f"{seed}-{name}")
 
     return {
+        "sums.jsonl": _jsonl(practice_sums(rng("practice"), 64)),
         "polite.jsonl": _jsonl(polite(rng("polite"), 200, held=False)),
         "polite-heldout.jsonl": _jsonl(polite(rng("polite-heldout"), 40, held=True)),
         "lumi-names.json": _json(lumi_names(rng("lumi"), 110)),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from studio import settings
 from studio.errors import StudioError
 from studio.recipe import parse
 from studio.registry import method
@@ -177,3 +181,158 @@ def test_steps_are_those_of_the_trainer(tiny, chats, tmp_path):
     recipe = parse(chosen)
     assert summary["steps"] == summary["of_steps"] == method("align", "rloo").estimate(recipe).steps == 15
     assert series(ctx.run_dir, "loss")
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_the_script_gives_the_same_losses(name, tiny, chats, tmp_path, monkeypatch):
+    """The rewards are written out in it, and score as the studio's."""
+    chosen = values(tiny, chats, name, max_steps=4, steps_per_generation=2, learning_rate=2e-3, rewards=[
+        {"name": "length", "unit": "characters", "least": 0, "most": 3, "slope": 40}, {"name": "number", "weight": 2.0},
+        {"name": "regex", "pattern": "[a-m]"}, {"name": "exact"}])
+    _, ctx = run(chosen, tmp_path / "run")
+    recipe = parse(chosen)
+    code = method("align", name).script(recipe)
+    monkeypatch.chdir(tmp_path)
+    space: dict = {"__name__": "script"}
+    exec(compile(code, "script.py", "exec"), space)
+    plain = {h["step"]: h for h in space["trainer"].state.log_history if "loss" in h}
+    for key in ("loss", "reward", "rewards/number/mean", "rewards/regex/mean", "grad_norm"):
+        mine = series(ctx.run_dir, key)
+        assert mine and all(abs(mine[step] - plain[step][key]) <= 1e-6 for step in mine), key
+    with pytest.raises(StudioError, match="more than a short function"):
+        method("align", name).script(recipe.model_copy(update={"rewards": [{"name": "language", "language": "en"}]}))
+
+
+def rounds_of(model: Path, data: Path, **more) -> dict:
+    return {"kind": "align", "method": "rejection_sampling", "model": str(model), "dataset": str(data), "rewards": [SHORT],
+            "rounds": 2, "num_generations": 4, "prompts_a_round": 32, "max_completion_length": 6, "learning_rate": 5e-3,
+            "per_device_train_batch_size": 8, "logging_steps": 1, "save_steps": 2, "bf16": "off", "r": 4,
+            "least_difference": 0.01} | more
+
+
+def test_rounds_raise_the_win_rate_and_go_on_where_they_stopped(tiny, chats, tmp_path, monkeypatch):
+    from studio.aligners import rounds
+
+    summary, ctx = run(rounds_of(tiny, chats), tmp_path / "whole")
+    wins = series(ctx.run_dir, "win_rate")
+    assert summary["rounds"] == 2 and summary["steps"] == max(wins) and wins[0] == 0.5
+    assert summary["win_rate"] == max(list(wins.values())[1:])
+    assert sorted(series(ctx.run_dir, "rewards/margins")) == list(range(1, summary["steps"] + 1))  # one axis for all rounds
+    told = events(ctx.run_dir, "rollout")
+    assert told and all(e["rewards"].keys() == {"length"} for e in told)
+    assert (ctx.output / "adapter_config.json").exists() and ctx.artifacts[0]["kind"] == "adapter"
+
+    real, drawn = rounds._write, []
+
+    def write(recipe, part, *args):
+        drawn.append(part.number)
+        if drawn.count(2) == 2:
+            part.request_stop()
+        return real(recipe, part, *args)
+
+    with monkeypatch.context() as patch:  # stopped while it draws the second round's answers
+        patch.setattr(rounds, "_write", write)
+        part, _ = run(rounds_of(tiny, chats), tmp_path / "part")
+    assert part["rounds"] == 1 and (tmp_path / "part" / "rounds" / "2" / "drawn.jsonl").read_text().count("\n") == 1
+    run(rounds_of(tiny, chats), tmp_path / "part", resume=True)
+    assert align.logged(tmp_path / "whole") == align.logged(tmp_path / "part")
+    a, b = (align.weights(tmp_path / name / "output") for name in ("whole", "part"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def worker(folder: Path, recipe: dict) -> dict:
+    """The recipe in a worker of its own, which becomes a process of another environment; its result."""
+    import yaml
+
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    subprocess.run([sys.executable, "-m", "studio.jobs.worker"], cwd=folder, env=os.environ | {
+        "ATELIER_RUN_DIR": str(folder), "PYTHONPATH": str(settings.ROOT), "OMP_NUM_THREADS": "1"}, timeout=1200,
+        capture_output=True)
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def older(tmp_path_factory) -> Path:
+    """The environment with TRL 1.12, made once for these tests."""
+    from studio import environments
+    from studio.jobs.context import Context
+
+    home = tmp_path_factory.mktemp("older")
+    before = os.environ.get("STUDIO_HOME")
+    os.environ["STUDIO_HOME"] = str(home)
+    try:
+        environments.make("trl-1.12", Context(home / "run"))
+        return environments.folder("trl-1.12")
+    except StudioError as err:
+        pytest.skip(f"the older release cannot be fetched here: {err.message}")
+    finally:
+        os.environ.pop("STUDIO_HOME")
+        if before:
+            os.environ["STUDIO_HOME"] = before
+
+
+@pytest.fixture
+def inside(older, home):
+    """This test's workspace has the environment already."""
+    from studio import environments
+
+    target = environments.folder("trl-1.12")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(older)
+    assert environments.ready("trl-1.12") and not environments.note("trl-1.12")
+
+
+def test_ppo_follows_a_reward_model_from_the_older_release(inside, tiny, chats, tmp_path):
+    import transformers
+
+    torch.manual_seed(3)
+    judge = tmp_path / "judge"
+    transformers.AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1).save_pretrained(judge)
+    transformers.AutoTokenizer.from_pretrained(tiny).save_pretrained(judge)
+    chosen = {"kind": "align", "method": "ppo", "model": str(tiny), "dataset": str(chats), "reward_model": str(judge),
+              "max_steps": 2, "response_length": 6, "per_device_train_batch_size": 4, "logging_steps": 1, "bf16": "off"}
+    made = worker(tmp_path / "run", chosen)
+    assert made["state"] == "succeeded", made
+    assert made["summary"]["steps"] == 2 and made["artifacts"][0]["kind"] == "adapter"
+    assert series(tmp_path / "run", "objective/kl").keys() == {1, 2} == series(tmp_path / "run", "objective/scores").keys()
+    told = events(tmp_path / "run", "rollout")
+    assert 2 <= len(told) <= 16 and all(e["prompt"] and "reward_model" in e["rewards"] for e in told)
+    assert any(weight.abs().sum() > 0 for name, weight in align.weights(tmp_path / "run" / "output").items() if "lora_B" in name)
+    assert refused(chosen | {"reward_model": str(tiny)}).field == "reward_model"
+    assert refused(chosen | {"num_mini_batches": 3}).field == "num_mini_batches"
+
+
+def test_a_process_reward_model_from_the_older_release(inside, tiny, tmp_path):
+    data = tmp_path / "steps.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"What is {a} + {b}?", "completions": [
+        f"{a} and {b} more.", f"{a} + {b} is {a + b if right else 9}."], "labels": [True, right]}) + "\n"
+        for a in range(4) for b in range(4) for right in (True, False)))
+    chosen = {"kind": "align", "method": "prm", "model": str(tiny), "dataset": str(data), "max_steps": 6, "eval_steps": 3,
+              "logging_steps": 1, "bf16": "off", "learning_rate": 5e-3, "max_length": 64}
+    made = worker(tmp_path / "run", chosen)
+    assert made["state"] == "succeeded", made
+    assert made["summary"]["eval_loss"] < made["summary"]["eval_loss_before"]
+    assert {"eval_accuracy", "eval_accuracy_before"} <= made["summary"].keys()
+    config = json.loads((tmp_path / "run" / "output" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForTokenClassification"]
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"prompt": "Hello", "completion": "Hello."}) + "\n")
+    assert refused(chosen | {"dataset": str(chats)}).field == "dataset"
+
+
+def test_an_environment_that_cannot_be_fetched_says_so_and_leaves_nothing(home, tmp_path, monkeypatch):
+    from studio import environments
+    from studio.jobs.context import Context
+
+    torn = environments.folder("trl-1.12")
+    torn.mkdir(parents=True)
+    (torn / "half").touch()
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    for name, value in (("PIP_RETRIES", "0"), ("PIP_NO_CACHE_DIR", "1"), ("PIP_CONFIG_FILE", os.devnull)):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StudioError, match="cannot be reached"):
+        environments.make("trl-1.12", Context(tmp_path / "run"))
+    assert not environments.ready("trl-1.12") and sorted(p.name for p in torn.parent.iterdir()) == ["trl-1.12.lock"]
+    assert "9 MB" in environments.note("trl-1.12")
