@@ -14,7 +14,8 @@ from studio.registry import method
 from studio.trainers.data import set_template
 from studio.trainers.preview import MEASURED, SHOWN, pieces
 
-TITLES = {"pairs": ("Better answer", "Worse answer"), "prompts": ("What is asked",), "chats": ("Answer to imitate",)}
+TITLES = {"pairs": ("Better answer", "Worse answer"), "prompts": ("What is asked",), "chats": ("Answer to imitate",),
+          "steps": ("Steps that are judged",)}
 
 
 def preview(recipe: Any, index: int = 0) -> dict[str, Any]:
@@ -65,8 +66,14 @@ def _prepared(text: str) -> dict[str, Any]:
         tokenizer.chat_template = None
     else:
         set_template(tokenizer, recipe.chat_template)
-    read = data.read(recipe, chosen.shape)
-    rows = list(data.as_chat(read.train, tokenizer.chat_template))
+    if chosen.shape == "steps":
+        from studio.aligners.prm import rows_of
+
+        read = data.Found(rows_of(recipe.dataset), [])
+        rows = read.train
+    else:
+        read = data.read(recipe, chosen.shape)
+        rows = list(data.as_chat(read.train, tokenizer.chat_template))
     flags = [_flag(*warning) for warning in read.warnings] + [_flag("converted", note, "") for note in read.notes]
     first, limit, truncated = rows[:MEASURED], getattr(recipe, "max_length", None), 0
     lengths = sorted(_sample(row, chosen.shape, tokenizer).length for row in first)
@@ -86,6 +93,10 @@ def _prepared(text: str) -> dict[str, Any]:
 def _sample(row: dict[str, Any], shape: str, tokenizer: Any) -> cut.Sample:
     if shape == "prompts":
         return cut.Sample([], [cut.ids(tokenizer, row["prompt"])])
+    if shape == "steps":
+        steps = "".join(f"{step}\n" for step in row["completions"])
+        return cut.Sample(tokenizer(row["prompt"], add_special_tokens=False)["input_ids"],
+                          [tokenizer(steps, add_special_tokens=False)["input_ids"]])
     if shape == "chats":
         turns = row["messages"]
         last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
