@@ -448,10 +448,11 @@ def _rated(row: Row, detected: Detected, mended: list[str]) -> Row:
         made: Row = {"prompt": turns[:-1], "completion": turns[-1:], "label": good}
     else:
         contexts = _contexts(_cell(row, detected, "contexts"))
-        asked = parsed_turns(_cell(row, detected, "prompt"))
-        if isinstance(asked, list):
-            answer = _answer(row, detected, "completion", mended)
-            turns = conversation([*asked, {"role": "assistant", "content": answer}], mended,
+        asked, said = (parsed_turns(_cell(row, detected, role)) for role in ("prompt", "completion"))
+        if isinstance(asked, list) or isinstance(said, list):
+            if not isinstance(said, list):
+                said = [{"role": "assistant", "content": _answer(row, detected, "completion", mended)}]
+            turns = conversation([*_as_turns(asked, "user", "empty_prompt", mended), *said], mended,
                                  _optional(_cell(row, detected, "system")))
             made = {"prompt": turns[:-1], "completion": turns[-1:], "label": good}
         else:

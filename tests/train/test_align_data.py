@@ -59,6 +59,16 @@ def test_marked_answers_of_pairs(tiny, pairs):
     assert again.train == found.train and again.train != _read(tiny, pairs, "kto", seed=7).train
 
 
+def test_marked_messages(tiny, tmp_path):
+    """The layout of TRL's own sets for KTO: question and answer are lists of messages."""
+    path = tmp_path / "chats.jsonl"
+    rows = [{"prompt": [{"role": "user", "content": f"Question {i}?"}], "completion": [{"role": "assistant", "content": f"Yes {i}."}],
+             "label": i % 2 == 0} for i in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = _read(tiny, path, "kto", eval_share=0)
+    assert sorted(found.train, key=str) == sorted(rows, key=str)
+
+
 def test_weights_that_balance(tiny, rated, tmp_path):
     recipe = parse(align.values(tiny, rated, "kto"))
     notes = method("align", "kto").estimate(recipe).notes
