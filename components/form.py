@@ -255,7 +255,10 @@ class Form:
                               **common)
         if spec.type == "choice" or spec.choices:
             pairs = [(text, choice) for choice, text in spec.choices]
-            return gr.Dropdown(pairs, value=value, allow_custom_value=spec.type != "choice", **common)
+            # Where methods offer other choices, a change on its way may still hold the old method's: gradio would refuse
+            # the whole form for it, the recipe refuses it at its field.
+            free = spec.type != "choice" or spec.name in self.looks
+            return gr.Dropdown(pairs, value=value, allow_custom_value=free, **common)
         if spec.widget == "log":
             return gr.Textbox(value, lines=1, max_lines=1, placeholder=spec.placeholder or "2e-4", **common)
         if spec.type in ("int", "float"):
@@ -337,7 +340,7 @@ def _title(spec: FieldSpec) -> str:
 
 
 def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """field -> method -> what its control says there, where methods explain or offer a field of one name differently."""
+    """field -> method -> what its control says there, where methods explain or offer one field differently."""
     of: dict[str, dict[str, FieldSpec]] = {}
     for method, group in specs.items():
         for name, spec in group.items():
@@ -350,8 +353,7 @@ def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[
             key = f"field.{kind}.{method}.{name}"
             look = {"label": str(label(f"{key}.title", _title(spec))), "info": str(label(f"{key}.help", spec.help))}
             if any(one.choices for one in by_method.values()):
-                look |= {"choices": [(text, choice) for choice, text in spec.choices],
-                         "allow_custom_value": spec.type != "choice"}
+                look["choices"] = [(text, choice) for choice, text in spec.choices]
             made.setdefault(name, {})[method] = look
     return made
 

@@ -28,6 +28,9 @@ def values_for(spec):
                          exclude_min="gt" in spec.bounds, exclude_max="lt" in spec.bounds)
     elif spec.choices:
         made = st.sampled_from([choice for choice, _ in spec.choices])
+    elif spec.widget == "rewards":
+        made = st.lists(st.fixed_dictionaries({"name": st.sampled_from(["exact", "length", "python"])}, optional={
+            "weight": st.floats(-9, 9), "most": st.integers(0, 99), "code": TEXT, "run_own_code": st.booleans()}), max_size=3)
     elif spec.type == "list":
         made = st.lists(st.one_of(TEXT, st.sampled_from(["two\nlines", "back\\slash", "\\n", "a\\\\nb"])), max_size=5)
     elif spec.name == "columns":
