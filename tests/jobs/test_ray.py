@@ -20,8 +20,8 @@ from studio.jobs import backends, store  # noqa: E402
 from studio.jobs.supervisor import stop  # noqa: E402
 from tests.ray_cluster import Cluster, free_port  # noqa: E402
 
-pytestmark = pytest.mark.timeout(240)
-LONG = 120  # seconds; a job starts in about five, on two busy cores in thirty
+pytestmark = pytest.mark.timeout(900)
+LONG = 300  # seconds; a job starts in about five, on two cores that forty processes want in two hundred
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def send(jobs, cluster, monkeypatch) -> Any:
     """``send(mode, place={...}, **values)`` -> id of a run that was sent to the cluster."""
-    monkeypatch.setenv("ATELIER_REMOTE_PATIENCE", "8")
+    monkeypatch.setenv("ATELIER_REMOTE_PATIENCE", "15")
 
     def submit(mode: str = "emit", place: dict[str, Any] | None = None, **values: Any) -> str:
         made = recipe.parse({"kind": "sft", "method": "fake", "mode": mode, **values})
@@ -73,7 +73,7 @@ def until_it_computes(jobs, run: str, step: int = 1) -> None:
 
 
 def none_left(jobs, cluster: Cluster, run: str) -> None:
-    jobs.until(lambda: not computing(run), "its processes are gone", 20)
+    jobs.until(lambda: not computing(run), "its processes are gone", 60)
 
 
 def test_a_run_is_seen_through_beside_a_local_one(jobs, send, cluster):
@@ -124,46 +124,37 @@ def test_a_stop_brings_its_checkpoint_home_and_the_run_goes_on_there(jobs, send,
     jobs.until(lambda: not [p for p in psutil.process_iter(["cmdline"]) if str(shared) in str(p.info["cmdline"])], "gone")
 
 
-def test_a_killed_worker_and_a_killed_job_tell_so_and_lose_no_checkpoint(jobs, send, cluster):
-    run = send(steps=400, pause=0.05, save_every=10)
+def test_killed_parts_tell_so_and_lose_nothing(jobs, send, cluster):
+    run = send(steps=2000, pause=0.05, save_every=10)
     until_it_computes(jobs, run, 12)
-    worker = computing(run)[0]
-    worker.send_signal(signal.SIGKILL)
+    computing(run)[0].send_signal(signal.SIGKILL)  # the worker there
     row = jobs.wait(run, "failed", "lost", timeout=LONG)
     assert row["state"] == "failed" and "other machine was killed by signal 9" in row["reason"]
     home = jobs.dir(run) / "checkpoints"
     assert (home / "checkpoint-10" / "COMPLETE").exists() and not list(home.glob("*.part"))
-    store.resume(run)
-    jobs.until(lambda: computing(run), "it computes again", LONG, tick=True)
     newest = max(int(path.name.split("-")[1]) for path in home.glob("checkpoint-*"))
-    jobs.until(lambda: (home / f"checkpoint-{newest + 10}" / "COMPLETE").exists(), "a checkpoint came home", LONG, tick=True)
-    assert jobs.events(run, "resume")[0]["step"] == newest
-    job = computing(run)[1]
-    job.send_signal(signal.SIGKILL)
-    row = jobs.wait(run, "failed", "lost", timeout=LONG)
-    assert row["state"] == "lost" and "ended without a word" in row["reason"]
-    assert f"step {newest + 10}" in row["hint"] or f"step {newest + 20}" in row["hint"]
-    none_left(jobs, cluster, run)
 
-
-def test_a_killed_studio_goes_back_to_the_same_job(jobs, send, cluster):
-    run = send(steps=120, pause=0.1)
-    until_it_computes(jobs, run, 3)
-    job = remote(jobs, run)["job"]
-    here = jobs.json(run, "guardian.json")
-    os.kill(here["pid"], signal.SIGKILL)
-    os.kill(here["worker_pid"], signal.SIGKILL)
-    assert jobs.wait(run, "lost", timeout=30)["state"] == "lost"
+    store.resume(run)
+    until_it_computes(jobs, run, newest + 1)
+    assert [event["step"] for event in jobs.events(run, "resume")] == [newest]
+    job, here = remote(jobs, run)["job"], jobs.json(run, "guardian.json")
+    for pid in (here["pid"], here["worker_pid"]):  # guardian and courier here: nobody watches it
+        os.kill(pid, signal.SIGKILL)
+    assert jobs.wait(run, "lost", timeout=LONG)["state"] == "lost"
     seen = len(steps(jobs, run))
     assert computing(run)
-    time.sleep(1)  # it goes on there, with nobody watching
+    time.sleep(1)  # it goes on there
+
     store.resume(run)
     jobs.until(lambda: len(steps(jobs, run)) > seen + 10, "news of the same job", LONG, tick=True)
-    assert remote(jobs, run)["job"] == job
-    stop(run)
-    assert jobs.wait(run, "stopped", timeout=LONG)["reason"] == "Stopped as asked."
-    found = steps(jobs, run)
-    assert found == list(range(1, len(found) + 1)) and not jobs.events(run, "resume")
+    assert remote(jobs, run)["job"] == job and len(jobs.events(run, "resume")) == 1
+    second = steps(jobs, run)[steps(jobs, run).index(newest + 1, newest):]
+    assert second == list(range(newest + 1, newest + 1 + len(second)))  # nothing twice, nothing left out
+    jobs.until(lambda: (home / f"checkpoint-{newest + 10}" / "COMPLETE").exists(), "a checkpoint came home", LONG, tick=True)
+    computing(run)[1].send_signal(signal.SIGKILL)  # the job itself
+    row = jobs.wait(run, "failed", "lost", timeout=LONG)
+    assert row["state"] == "lost" and "ended without a word" in row["reason"] and "Resume goes on from step" in row["hint"]
+    none_left(jobs, cluster, run)
 
 
 def test_what_cannot_start_is_told(jobs, send, cluster, monkeypatch):
@@ -190,7 +181,7 @@ def test_the_last_a_cluster_that_is_gone_leaves_no_run_that_lies(jobs, send, clu
     row = jobs.wait(run, "lost", "failed", timeout=LONG)
     assert row["state"] == "lost" and "Nothing was heard" in row["reason"]
     assert "If the job still runs, Resume goes back to it." in row["hint"] and "step" in row["hint"]
-    jobs.until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in there), "the worker ended", 20)
+    jobs.until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in there), "the worker ended", 60)
     assert jobs.events(run, "warning") == [] or jobs.events(run, "warning")[0]["code"] == "remote_silent"
     store.resume(run, backend=dict(backends.LOCAL))  # the cluster is gone for good: on with it here
     newest = max(int(path.name.split("-")[1]) for path in (jobs.dir(run) / "checkpoints").glob("checkpoint-*"))

@@ -119,7 +119,7 @@ def place(name: str) -> type[Place]:
         StudioError: there is none of that name.
     """
     if name not in _PLACES:
-        raise StudioError(f"There is no place called '{name}' for a run.", f"Known: local, {', '.join(_PLACES)}.", FIELD)
+        raise StudioError(f"There is no place called '{name}'.", f"Known: local, {', '.join(_PLACES)}.", FIELD)
     module, _, attribute = _PLACES[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -174,8 +174,10 @@ def notes(backend: dict[str, Any], recipe: Any, token: str | None = None) -> dic
 
 
 def abandon(run: dict[str, Any]) -> None:
-    """End the job elsewhere of a run that is about to be removed. A place that does not answer is left alone: a job there
-    ends by itself, at its end or its time limit."""
+    """End the job elsewhere of a run that is about to be removed.
+
+    A place that does not answer is left alone: a job there ends by itself, when it is done or at its time limit.
+    """
     if remote(run["backend"]):
         from studio import settings
         from studio.jobs.backends import courier

@@ -1,9 +1,9 @@
 """The courier: stands in for the worker of a run that computes elsewhere. Light, and may die and be started again.
 
-It sends the parcel, submits the job once, brings events, log and complete checkpoints home as they come, passes a stop on,
-and at the end brings what the run made, checks it, and writes ``result.json`` last, as the worker there wrote it, with
-the places of this machine in it. What it must remember is in ``remote.json`` of the run's folder, so that the next courier
-goes back to the same job.
+It sends the parcel, submits the job once, brings events, log and complete checkpoints home as they come, passes a stop
+on, and at the end brings what the run made, checks it, and writes ``result.json`` last, as the worker there wrote it,
+with the places of this machine in it. What it must remember is in ``remote.json`` of the run's folder, so that the next
+courier goes back to the same job.
 
     python -m studio.jobs.backends.courier       (by the guardian; ATELIER_BACKEND holds the run's place as JSON)
 """
@@ -94,12 +94,29 @@ class Courier:
             return
         if job or not self.record.get("asked"):  # else the courier before this one died while it asked
             self.record.clear()
-            self._save(token=secrets.token_urlsafe(24), cursors={}, backend=self.backend, place=backends.label(self.backend),
-                       asked=f"atelier-{self.run_id}-{secrets.token_hex(3)}")
+            self._save(token=secrets.token_urlsafe(24), cursors={}, backend=self.backend,
+                       place=backends.label(self.backend), asked=f"atelier-{self.run_id}-{secrets.token_hex(3)}")
         self.parcel = self._parcel()
         self._log(f"Runs on: {self.record['place']}. {hardware.size(self.parcel.size)} of model and data are sent.")
-        self._save(job=self.place.submit(self.record["asked"], self.parcel))
+        self._save(job=self._submit())
         self._log(f"The job is called {self.record['job']} there.")
+
+    def _submit(self) -> str:
+        """Ask for the job, again and again where nobody answers: its name makes that one job.
+
+        Raises:
+            Unreachable: nobody answers for as long as a job may be silent.
+        """
+        deadline = time.monotonic() + patience()
+        while True:
+            try:
+                return self.place.submit(self.record["asked"], self.parcel)
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+            if self._word():
+                raise Stopped("Stopped before it began to work.")
+            time.sleep(2)
 
     def _still(self, job: str) -> bool:
         """Whether the job of the record can be gone back to: it runs, or what it made is still there."""
@@ -107,7 +124,8 @@ class Courier:
             state, _ = self.place.state(job)
             return state in ("waiting", "running") or (state == "over" and self.place.wire(job) is not None)
         except Unreachable as err:
-            raise Lost(f"{self.record.get('place')} does not answer, so the job {job} cannot be gone back to: {err}.") from err
+            raise Lost(f"{self.record.get('place')} does not answer, so the job {job} cannot be gone back to: "
+                       f"{err}.") from err
         except StudioError:
             return False
 
@@ -161,8 +179,8 @@ class Courier:
         if not self.record.get("began"):
             raise StudioError(f"The job on {self.record['place']} could not begin.{said}", "See the log of the run.",
                               backends.FIELD)
-        raise Lost(f"The job on {self.record['place']} ended without a word: it was killed, or its machine or the cluster "
-                   f"is gone.{said}")
+        raise Lost(f"The job on {self.record['place']} ended without a word: it was killed, or its machine or the "
+                   f"cluster is gone.{said}")
 
     # -- stop
 
@@ -177,7 +195,8 @@ class Courier:
             self.place.cancel(job)
             self._told = word
             self._save(over=True)
-            raise Stopped("Stopped at once: the job was cancelled." if word == NOW else "Stopped before it began to work.")
+            raise Stopped("Stopped at once: the job was cancelled." if word == NOW
+                          else "Stopped before it began to work.")
 
     def _word(self) -> str:
         with contextlib.suppress(OSError):
@@ -230,7 +249,7 @@ class Courier:
         return line
 
     def _remember_lines(self) -> None:
-        """The newest lines that are here already: a courier that died between taking and remembering took some twice."""
+        """The newest lines here: a courier that died between taking and remembering would else take some twice."""
         with contextlib.suppress(OSError), open(self.folder / "events.jsonl", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 20)))
             self._seen = set(file.read().splitlines(keepends=True))
@@ -298,7 +317,7 @@ class Courier:
             ended = status.get("exit") or {}
             said = died(ended.get("code"), ended.get("signal"), _last_line(self.folder / "worker.log"))
             if self._told:
-                return _result(State.STOPPED, "Killed on the other machine, because it did not stop by itself.", said.hint)
+                return _result(State.STOPPED, "Killed on the other machine: it did not stop by itself.", said.hint)
             return _result(State.FAILED, said.reason.replace("worker", "worker on the other machine", 1), said.hint)
         return self._localised(result, status)
 
@@ -360,8 +379,8 @@ class Courier:
             raise Stopped("Given up as asked while the other machine did not answer; the job may still run there.")
         if silent > _TELL and not self._warned:
             self._warned = True
-            events.append(self.folder / "events.jsonl", "warning", code="remote_silent", hint="It is asked again and again.",
-                          message=f"{self.record.get('place')} does not answer ({why}).")
+            events.append(self.folder / "events.jsonl", "warning", code="remote_silent",
+                          hint="It is asked again and again.", message=f"{self.record.get('place')} does not answer ({why}).")
         if silent > _NO_DOOR and not self.record.get("began") and self._wire is None:
             with contextlib.suppress(Unreachable, StudioError):
                 self.place.cancel(job)
@@ -369,7 +388,8 @@ class Courier:
             raise StudioError(f"The job on {self.record['place']} runs but cannot be spoken to: {why}.",
                               "Open or forward that port, or choose a folder that both machines see.", backends.FIELD)
         if silent > patience():
-            raise Lost(f"Nothing was heard of the job on {self.record.get('place')} for {silent / 60:.0f} minutes ({why}).")
+            raise Lost(f"Nothing was heard of the job on {self.record.get('place')} for {silent / 60:.0f} minutes "
+                       f"({why}).")
 
     def _log(self, text: str) -> None:
         events.append(self.folder / "events.jsonl", "log", text=text)
@@ -380,15 +400,20 @@ class Stopped(Exception):
 
 
 def cancel(folder: Path, backend: dict[str, Any]) -> bool:
-    """End the job of a run that is given up for good, in a process of its own (a page stays light); False if that failed."""
+    """End the job of a run that is given up for good, in a process of its own, so that a page stays light.
+
+    Returns:
+        False if that failed.
+    """
     record = read_json(folder / "remote.json") or {}
     if not record.get("job") or record.get("over"):
         return True
     env = os.environ | {"ATELIER_RUN_DIR": str(folder), "ATELIER_BACKEND": json.dumps(backend),
                         "PYTHONPATH": os.pathsep.join([str(settings.ROOT), os.environ.get("PYTHONPATH", "")])}
     try:
-        return subprocess.run([sys.executable, "-m", "studio.jobs.backends.courier", "cancel"], env=env, timeout=40, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        return subprocess.run([sys.executable, "-m", "studio.jobs.backends.courier", "cancel"], env=env, timeout=40,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
@@ -429,11 +454,13 @@ def main() -> int:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would fill the log
     try:
         registry.load_plugins()
-        result = Courier(folder, json.loads(os.environ["ATELIER_BACKEND"]), os.environ.get("ATELIER_RESUME") == "1").run()
+        resume = os.environ.get("ATELIER_RESUME") == "1"
+        result = Courier(folder, json.loads(os.environ["ATELIER_BACKEND"]), resume).run()
     except Stopped as err:
         result = _result(State.STOPPED, str(err), "Resume goes on from the last checkpoint that came home.")
     except Unreachable as err:
-        result = _result(State.FAILED, f"The place does not answer: {err}.", "See that it runs, then press Resume.", "backend")
+        result = _result(State.FAILED, f"The place does not answer: {err}.", "See that it runs, then press Resume.",
+                         backends.FIELD)
     except Exception as err:
         if not isinstance(err, StudioError):
             traceback.print_exc()

@@ -1,7 +1,7 @@
 """Hugging Face Jobs: a machine of the Hub, paid by the minute. https://huggingface.co/docs/huggingface_hub/guides/jobs
 
-Files travel through a private model repository of the person's own that is made for the run and removed once everything is
-home; events and the worker's words through the job's log. The token travels as a secret of the job and nowhere else.
+Files travel through a private model repository of the person's own that is made for the run and removed once everything
+is home; events and the worker's words through the job's log. The token travels as a secret of the job and nowhere else.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from studio.jobs.backends.desk import NOW, PIECE, STOP
 IMAGE = "python:3.11"
 HOURS = 1.0
 _PRICES_KEPT = 600.0  # seconds
-_STATES = {"SCHEDULING": "waiting", "RUNNING": "running", "UPDATING": "running", "COMPLETED": "over", "CANCELED": "over",
-           "ERROR": "over", "DELETED": "over"}
+_STATES = {"SCHEDULING": "waiting", "RUNNING": "running", "UPDATING": "running", "COMPLETED": "over",
+           "CANCELED": "over", "ERROR": "over", "DELETED": "over"}
 _LOG_IN = "Log in with a Hub token that may write repositories and run jobs."
 _prices: dict[str, tuple[float, list[dict[str, Any]]]] = {}
 
@@ -50,7 +50,7 @@ class HubJobs(Place):
             {"name": "hours", "title": "Time limit (hours)", "type": "float", "default": HOURS, "choices": [],
              "help": "The job is ended then, finished or not; checkpoints made before come home."},
             {"name": "image", "title": "Container image", "type": "str", "default": IMAGE, "choices": [],
-             "help": f"An image with Python {sys.version_info.major}.{sys.version_info.minor}; the job installs the libraries."},
+             "help": f"With Python {sys.version_info.major}.{sys.version_info.minor}; the job installs the libraries."},
             {"name": "keep", "title": "Keep the repository", "type": "bool", "default": False, "choices": [],
              "help": "Leave the private repository of the run on the Hub when everything is home."}]
         return {"unavailable": reason, "install": None, "fields": fields}
@@ -75,8 +75,8 @@ class HubJobs(Place):
     def notes(cls, options: dict[str, Any], token: str | None) -> dict[str, Any]:
         found = cls._whole(options)
         return {"cost": price(found, token), "notes": [
-            "It is billed by the minute while it starts and runs, to your account; a full disk or a closed laptop does not end it, "
-            "the time limit does.", "Installing the libraries takes the job some minutes of that time."]}
+            "It is billed by the minute while it starts and runs, to your account; closing this page or this machine does "
+            "not end it, the time limit does.", "Installing the libraries takes the job some minutes of that time."]}
 
     @classmethod
     def _whole(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class HubJobs(Place):
         except (TypeError, ValueError):
             hours = 0.0
         if not 0.05 <= hours <= 168:
-            raise StudioError("The time limit is no number of hours between 0.05 and 168.", "Write 1.5, for example.", FIELD)
+            raise StudioError("The time limit is no number of hours between 0.05 and 168.", "Write 1.5, say.", FIELD)
         image, flavor = str(options.get("image") or IMAGE), str(options.get("flavor") or "")
         if not flavor or len(image) > 200 or any(c.isspace() for c in image + flavor):
             raise StudioError("Choose a machine and an image.", f"The usual image is {IMAGE}.", FIELD)
@@ -134,7 +134,8 @@ class HubJobs(Place):
     def state(self, job: str) -> tuple[str, str]:
         with _spoken_to():
             info = self._api.inspect_job(job_id=job, namespace=self.options["namespace"])
-        return _STATES.get(str(getattr(info.status.stage, "value", info.status.stage)), "waiting"), info.status.message or ""
+        stage = str(getattr(info.status.stage, "value", info.status.stage))
+        return _STATES.get(stage, "waiting"), info.status.message or ""
 
     def wire(self, job: str) -> Any:
         repo = f"{self.options['namespace']}/{self.record['asked']}"
@@ -224,7 +225,7 @@ class HubWire:
         """The listening thread ends with the courier."""
 
     def _listen(self) -> None:
-        """Follow the job's log to its end; after a break it is sent from its start, and what is known is passed over."""
+        """Follow the job's log to its end; after a break it comes from its start, and what is known is passed over."""
         seen = 0
         while not self._ended:
             number = 0
@@ -288,7 +289,7 @@ def script(repo: str) -> str:
 
 
 def hardware(token: str | None) -> list[dict[str, Any]]:
-    """The machines there are, the cheapest first: ``{name, label, hour}``, ``hour`` in dollars, as the Hub names them now.
+    """The machines there are, the cheapest first: ``{name, label, hour}``, ``hour`` in dollars, as the Hub says now.
 
     Raises:
         StudioError: nobody is logged in, or the Hub does not answer.

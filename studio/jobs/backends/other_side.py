@@ -1,17 +1,17 @@
 """The other side: the program that a job at another place runs.
 
-It gets the parcel, makes a workspace of it, starts the ordinary worker there, passes a stop on, and says in ``status.json``
-how things are. When the worker is gone it waits, holding no memory worth speaking of, until the courier has taken
-everything home, and leaves nothing behind.
+It gets the parcel, makes a workspace of it, starts the ordinary worker there, passes a stop on, and says in
+``status.json`` how things are. When the worker is gone it waits, holding no memory worth speaking of, until the courier
+has taken everything home, and leaves nothing behind.
 
-    python -m studio.jobs.backends.other_side        with ATELIER_REMOTE (JSON) in the environment; by a place, never by hand
+    python -m studio.jobs.backends.other_side        with ATELIER_REMOTE (JSON) in the environment; never by hand
 
 ``ATELIER_REMOTE``: ``via`` (``http``, ``folder``, ``hub``), ``token``, ``port``, ``folder``, ``repo``, ``python``,
 ``packages`` (name -> first two numbers of the version), ``keep`` (seconds to wait for a courier who does not come).
 
-``status.json``: ``phase`` (``waiting``, ``working``, ``over``), ``run`` (the run's folder on the desk), ``root`` and ``home``
-(places of this machine), ``checkpoints`` (name -> files), ``files`` (of the run's folder, once it is over), ``exit`` (code and
-signal of the worker), ``refused`` (reason and hint) if it never began.
+``status.json``: ``phase`` (``waiting``, ``working``, ``over``), ``run`` (the run's folder on the desk), ``root`` and
+``home`` (places of this machine), ``checkpoints`` (name -> files), ``files`` (of the run's folder, once it is over),
+``exit`` (code and signal of the worker), ``refused`` (reason and hint) if it never began.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Remote:
         except StudioError as err:
             self._tell(phase="over", refused=[err.message, err.hint])
         except OSError as err:
-            self._tell(phase="over", refused=[f"The other machine cannot store the run: {err}.", "Free disk space there."])
+            self._tell(phase="over", refused=[f"The other machine cannot store the run: {err}.", "Free space there."])
         self.post.finish(self.status)
         self._wait_for_the_courier()
         self.post.close()
@@ -96,7 +96,7 @@ class Remote:
             if self._stop():
                 return None
             if time.monotonic() > deadline:
-                raise StudioError("Model and data did not arrive within an hour.", "Check the connection and try again.")
+                raise StudioError("Model and data did not arrive within an hour.", "Check the connection.")
             time.sleep(_LOOK)
         manifest = json.loads((self.desk.folder / "parcel.json").read_text("utf-8"))
         for name, facts in manifest["files"].items():

@@ -1,4 +1,4 @@
-"""What travels with a run to another place: its recipe and all on this disk that the recipe names, under the same names.
+"""What travels with a run to another place: its recipe and all on this disk that it names, under the same names.
 
 The other side gets a small workspace of its own in which every reference means what it means here, so that the method
 that runs there needs to know nothing: files keep their place in the workspace, artifacts keep their ids and parents.
@@ -180,7 +180,7 @@ def pack_code(target: Path) -> Path:
 
 
 def needed() -> dict[str, str]:
-    """Versions of the libraries a training must find at the other place, as they are here, by their first two numbers."""
+    """Versions of the libraries a training must find at the other place, as here, by their first two numbers."""
     from importlib.metadata import version
 
     return {name: ".".join(version(name).partition("+")[0].split(".")[:2])

@@ -63,7 +63,8 @@ class Served(Shared):
 
     def __init__(self, given: dict[str, Any], desk: Desk):
         super().__init__(given, desk)
-        self.server = ThreadingHTTPServer(("", int(given.get("port") or 0)), type("Handler", (_Handler,), {"post": self}))
+        handler = type("Handler", (_Handler,), {"post": self})
+        self.server = ThreadingHTTPServer(("", int(given.get("port") or 0)), handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
         print(SAYS + json.dumps({"port": self.server.server_port}), flush=True)
@@ -184,7 +185,8 @@ class Hub(Shared):
             try:
                 for name, folder in dict(self._wanted).items():
                     if name not in sent and folder.is_dir():
-                        self._send(folder, f"home/runs/{folder.parents[1].name}/checkpoints/{name}", f"{name} is complete")
+                        place = f"home/runs/{folder.parents[1].name}/checkpoints/{name}"
+                        self._send(folder, place, f"{name} is complete")
                         self._send_status()
                     sent.add(name)
             except Exception as err:

@@ -1,4 +1,6 @@
-"""Ray: a job on an existing cluster, through the Ray Jobs API. https://docs.ray.io/en/latest/cluster/running-applications/job-submission/
+"""Ray: a job on an existing cluster, through the Ray Jobs API.
+
+https://docs.ray.io/en/latest/cluster/running-applications/job-submission/
 
 The code travels as the job's working directory; model, data and results over a small HTTP server that the job opens on
 its node (Ray Jobs bring no files home), or over a folder that both sides see.
@@ -65,7 +67,7 @@ class RayJobs(Place):
         for name, title, _, kind, default in FIELDS:
             value = options.get(name, default)
             try:
-                found[name] = {"str": str, "choice": str, "int": int, "float": float}[kind](value if value != "" else default)
+                found[name] = {"int": int, "float": float}.get(kind, str)(value if value != "" else default)
             except (TypeError, ValueError):
                 raise StudioError(f"{title}: '{value}' is no number.", "Write a number.", FIELD) from None
         url = urlsplit(found["address"])
@@ -74,7 +76,7 @@ class RayJobs(Place):
         if found["packages"] not in ("cluster", "pip"):
             raise StudioError("Libraries are 'cluster' or 'pip'.", "Choose one.", FIELD)
         if not 0 <= found["cpus"] <= 4096 or not 0 <= found["gpus"] <= 64 or not 0 <= found["port"] < 65536:
-            raise StudioError("So many cores, GPUs or such a port there cannot be.", "Look at the numbers again.", FIELD)
+            raise StudioError("There cannot be so many cores or GPUs, or such a port.", "Look at the numbers.", FIELD)
         if found["storage"] and not (Path(found["storage"]).is_absolute() and os.access(found["storage"], os.W_OK)):
             raise StudioError(f"{found['storage']} is no folder that can be written from here.",
                               "Give the path of a folder on a disk that both machines see, or leave it empty.", FIELD)
@@ -85,7 +87,7 @@ class RayJobs(Place):
     def notes(cls, options: dict[str, Any], token: str | None) -> dict[str, Any]:
         notes = []
         if options.get("packages") == "pip":
-            notes.append("The first job installs the libraries there, which takes minutes; Ray keeps them for the next.")
+            notes.append("The first job installs the libraries there, which takes minutes; Ray keeps them.")
         return {"notes": notes, "cost": None}
 
     @classmethod
@@ -106,7 +108,8 @@ class RayJobs(Place):
                  "python": f"{sys.version_info.major}.{sys.version_info.minor}", "packages": parcel.needed()}
         if self.options["storage"]:
             given["folder"] = str(Path(self.options["storage"]) / job)
-        env = {"working_dir": "", "env_vars": {"ATELIER_REMOTE": json.dumps(given), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT)}}
+        env = {"working_dir": "", "env_vars": {"ATELIER_REMOTE": json.dumps(given),
+                                               "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT)}}
         if self.options["packages"] == "pip":
             env["pip"] = str(settings.ROOT / "requirements.txt")
         client = self._client()
@@ -148,7 +151,7 @@ class RayJobs(Place):
         raise Unreachable(f"{' and '.join(tried)} cannot be reached from here")
 
     def _hosts(self, job: str) -> list[str]:
-        """Names under which the job's machine may be reached: Ray's own for it, and the dashboard's (a forwarded port)."""
+        """Names under which the job's machine may be reached: Ray's own, and the dashboard's (a forwarded port)."""
         info = self._info(self._client(), job)
         node = urlsplit(getattr(info, "driver_agent_http_address", None) or "").hostname
         return list(dict.fromkeys(filter(None, (node, urlsplit(self.options["address"]).hostname))))
@@ -206,7 +209,8 @@ def _spoken_to(address: str) -> Iterator[None]:
         text = str(err)
         if "status code 5" in text or "timed out" in text:
             raise Unreachable(text.splitlines()[0][:200]) from err
-        raise StudioError(f"Ray refuses: {text.splitlines()[0][:300]}", "Look at the cluster's dashboard.", FIELD) from err
+        raise StudioError(f"Ray refuses: {text.splitlines()[0][:300]}", "Look at the cluster's dashboard.",
+                          FIELD) from err
 
 
 def _answers(address: str) -> None:
@@ -223,7 +227,8 @@ def _answers(address: str) -> None:
         answer.json()["ray_version"]
     except httpx.TransportError as err:
         raise StudioError(f"No Ray cluster answers at {address} ({type(err).__name__}).",
-                          "Start one with 'ray start --head', or check the address and any tunnel to it.", FIELD) from err
+                          "Start one with 'ray start --head', or check the address and any tunnel to it.",
+                          FIELD) from err
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
         raise StudioError(f"What answers at {address} is no Ray dashboard.",
                           "Its address usually ends in :8265.", FIELD) from err

@@ -1,4 +1,4 @@
-"""Hub tokens of people who signed in to a Space: kept in the memory of its server only, for as long as they are valid."""
+"""Hub tokens of people who signed in to a Space: kept in the memory of its server only, while they are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The courier's way to a desk. A disk that both sides see is a :class:`.desk.Desk` itself; this is the one over HTTP."""
+"""The courier's way to a desk over HTTP. On a disk that both sides see it is a :class:`.desk.Desk` itself."""
 
 from __future__ import annotations
 
