@@ -6,7 +6,8 @@ import importlib
 import sys
 import time
 
-NAMES = ("page", "job_start", "training", "poll", "chat_speed", "data_import", "data_table", "data_clean", "sweep", "estimate")
+NAMES = ("page", "job_start", "training", "poll", "chat_speed", "data_import", "data_table", "data_clean", "sweep", "estimate",
+         "elsewhere")
 
 
 def main(names: list[str]) -> int:
