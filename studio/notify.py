@@ -3,27 +3,24 @@
 The settings lie in ``notify.json`` of the workspace, readable by its owner only, because a webhook's address is often a secret
 itself; they are in no recipe, log or event. The password of the mail server is never stored here: it comes from the
 environment (``ATELIER_SMTP_PASSWORD``) or the keyring. On a Space, which many people share, there are webhooks
-only, to public addresses by https only: anything else would let a visitor knock at doors inside, or use the password of the Space's owner.
+only, to public addresses by https only: anything else would let a visitor knock at doors inside, or use the password
+of the Space's owner.
 """
 
 from __future__ import annotations
 
 import fcntl
-import http.client
 import ipaddress
 import json
 import logging
 import os
 import re
-import smtplib
 import socket
-import ssl
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
-from email.message import EmailMessage
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -174,6 +171,9 @@ def post(address: str, message: dict[str, Any]) -> None:
     Raises:
         StudioError: it cannot be reached or refuses. The address itself is never part of the words.
     """
+    import http.client
+    import ssl
+
     parts = urlsplit(address)
     secure = parts.scheme == "https"
     made = (http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT,
@@ -194,22 +194,24 @@ def post(address: str, message: dict[str, Any]) -> None:
         raise StudioError(f"The webhook at {parts.hostname} answered {status}.", "Check its address.", "webhook")
 
 
-class _Plain(smtplib.SMTP):
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return _connect((host, port))
-
-
-class _Secure(smtplib.SMTP_SSL):
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self.context.wrap_socket(_connect((host, port)), server_hostname=self._host)
-
-
 def mail(held: dict[str, Any], subject: str, text: str) -> None:
     """Send an e-mail by the person's mail server; TLS from the start on port 465, else STARTTLS where it is asked for.
 
     Raises:
         StudioError: the server cannot be reached, or refuses.
     """
+    import smtplib
+    import ssl
+    from email.message import EmailMessage
+
+    class Plain(smtplib.SMTP):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            return _connect((host, port))
+
+    class Secure(smtplib.SMTP_SSL):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            return self.context.wrap_socket(_connect((host, port)), server_hostname=self._host)
+
     message = EmailMessage()
     message["Subject"] = " ".join(subject.split())
     message["From"] = held["user"] if _ADDRESS.fullmatch(held["user"]) else held["to"]
@@ -218,8 +220,8 @@ def mail(held: dict[str, Any], subject: str, text: str) -> None:
     tls = ssl.create_default_context()
     password = _password(held["host"], held["user"])
     try:
-        server: smtplib.SMTP = (_Secure(held["host"], held["port"], timeout=TIMEOUT, context=tls) if held["port"] == 465
-                                else _Plain(held["host"], held["port"], timeout=TIMEOUT))
+        server: smtplib.SMTP = (Secure(held["host"], held["port"], timeout=TIMEOUT, context=tls) if held["port"] == 465
+                                else Plain(held["host"], held["port"], timeout=TIMEOUT))
         with server:
             if held["starttls"] and held["port"] != 465:
                 server.starttls(context=tls)

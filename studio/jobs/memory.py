@@ -1,4 +1,6 @@
-"""When memory ran out: the next safe setting of a run, and its recipe written anew. No torch here."""
+"""When memory ran out: the next safe setting of a run, and its recipe written anew. No torch here, and recipes only "
+"inside
+functions: every guardian imports this."""
 
 from __future__ import annotations
 
@@ -7,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.recipe import Recipe, load
 
 AGAIN = 75  # exit code of a worker whose recipe was changed and that is to begin afresh, with all memory given back
 
@@ -32,13 +33,14 @@ def words(change: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-def rewrite(folder: Path, change: dict[str, Any]) -> Recipe:
+def rewrite(folder: Path, change: dict[str, Any]) -> Any:
     """Change a run's ``recipe.yaml``; the one before is kept as ``recipe.attempt-N.yaml``. Returns the new recipe.
 
     Raises:
         StudioError: values the recipe does not take.
         OSError: a full disk; the old recipe is then still there.
     """
+    from studio.recipe import load
     from studio.trainers import safer
 
     path = folder / "recipe.yaml"
@@ -71,6 +73,8 @@ def present(folder: Path) -> dict[str, Any] | None:
     """The recipe of a run whose recipe was changed on the way, as plain values; ``None`` if it never was."""
     if not (folder / "recipe.attempt-1.yaml").exists():
         return None
+    from studio.recipe import load
+
     try:
         return load(folder / "recipe.yaml").to_dict()
     except (StudioError, OSError):

@@ -47,19 +47,20 @@ def load_dtype(recipe: Any, gpu: bool, lora: bool) -> str:
     return "bfloat16" if gpu and lora and recipe.bf16 != "off" else "float32"
 
 
-# Fitted to tests/benchmarks/estimate.py (docs/measured.md): random models of 3 and 10 million weights and the starter, sequences of
-# 64 to 256, one core of an AVX-512 server. Floating point operations a second of training, per thread:
+# Fitted to tests/benchmarks/estimate.py (docs/measured.md): random models of 3 and 10 million weights and the starter,
+# sequences of 64 to 256, one core of an AVX-512 server. Floating point operations a second of training, per thread:
 CPU_FLOPS = {False: 4.2e10, True: 5.0e10}
 CPU_STEP = 0.02  # seconds a step costs however small the model is
 CPU_START = 1.2  # seconds to load, prepare and save, once the libraries are there
 LARGE = 1e8  # weights from which an adapter saves the work for the frozen ones; below, other work hides it
 LIBRARIES = 485e6  # bytes a process with the libraries holds
-# Numbers kept for the backward pass: of each token and layer so many widths and inner widths, for an adapter on each linear layer
-# so many more; of each token so many times the vocabulary (logits, their gradient, loss, accuracy and entropy).
+# Numbers kept for the backward pass: of each token and layer so many widths and inner widths, for an adapter on each
+# linear layer so many more; of each token so many times the vocabulary (logits, their gradient, loss, accuracy and entropy).
 KEPT, KEPT_BESIDE, KEPT_LOGITS = (16, 5), (6, 3), 8.5
 PLAIN_LOSS_BYTES = 1 << 30  # logits beyond this are never built whole
 TILE = 1 << 28  # what they take in tiles
-STATES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0.1, "sgd": 0, "lion": 4, "muon": 4, "galore": 2, "apollo": 1}
+STATES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0.1, "sgd": 0, "lion": 4, "muon": 4, "galore": 2,
+          "apollo": 1}  # bytes of the optimizer's state a weight; AdamW's two moments: 8
 CHARACTERS = 3.5  # in a token, where nobody has counted them
 LOOKED_AT = 2000  # rows read for an estimate
 
