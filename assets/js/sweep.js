@@ -156,7 +156,7 @@
       const settings = { ...this.state.settings };
       if (!this.ranged) settings.trials = Math.max(1, Math.min(500, space.reduce((n, axis) => n * (axis.values?.length || 1), 1)));
       const { kind, method, schema_version, ...rest } = this.values;
-      return { kind: "sweep", method: this.state.method, name: "", recipe: { kind, method, ...rest }, space, ...settings };
+      return { kind: "sweep", method: this.state.method, name: rest.name || "", recipe: { kind, method, ...rest }, space, ...settings };
     }
 
     changed() {
