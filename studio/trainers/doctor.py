@@ -253,7 +253,7 @@ class Doctor:
         (m0, m1, me), (c0, c1, ce), (r0, r1, re) = margin.thirds(), chosen.thirds(), rejected.thirds()
         if m1 > m0 + 3 * me and c0 - c1 > max(1.0, 3 * ce, 0.5 * (m1 - m0)) and r0 - r1 > 3 * re and c1 < 0:
             yield Finding("both-fall", "The margin rises, but the chosen answers become less likely too: the model moves away from "
-                          "both.", "Lower the learning rate or raise beta, add some of the SFT loss (rpo_alpha, or a mix with sft), or "
+                          "both.", "Lower the learning rate or raise beta, mix in some of the SFT loss, or "
                           "stop earlier.")
 
     def _length_hacking(self) -> Iterator[Finding]:
