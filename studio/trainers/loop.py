@@ -115,6 +115,8 @@ def arguments(recipe: Any, ctx: Any, steps: int, held: bool) -> SFTConfig:
     if isinstance(recipe, FineFields):
         own |= {name: getattr(recipe, name) for name in ("packing_strategy", "padding_free", "loss_type")}
         own |= kernels.arguments(recipe.kernels)
+        if recipe.padding_free and not recipe.packing:
+            own["max_length"] = None  # which TRL does not apply then; the samples are cut already
     return settings.make(SFTConfig, settings.shared(recipe, ctx, steps, held) | own, recipe)
 
 

@@ -48,7 +48,8 @@ def test_same_losses(dataset, tiny, tmp_path, monkeypatch):
         ours = {step: v for step, v in series(tmp_path / "studio", name).items() if step > 0}
         assert theirs.keys() == ours.keys() and (len(ours) >= 6 or values.get("eval_share") == 0.0), name
         for step in ours:
-            assert ours[step] == pytest.approx(theirs[step], abs=1e-4), (name, step)
+            # Float32 steps by 4.8e-7 at these losses. A validation is a mean of such, which may be a third step away.
+            assert ours[step] == pytest.approx(theirs[step], abs=1e-6 if name == "loss" else 2e-6), (name, step)
 
 
 def test_a_base_without_template(tiny, chats, tmp_path, monkeypatch):
@@ -64,7 +65,7 @@ def test_a_base_without_template(tiny, chats, tmp_path, monkeypatch):
     history = execute(values, tmp_path, monkeypatch)
     ours = series(tmp_path / "studio", "loss")
     assert [ours[h["step"]] for h in history if "loss" in h] == pytest.approx([h["loss"] for h in history
-                                                                               if "loss" in h], abs=1e-4)
+                                                                               if "loss" in h], abs=1e-6)
 
 
 def test_making_a_script_loads_no_torch(tiny, chats, tmp_path):
