@@ -31,7 +31,7 @@
       if (this.settled || this.run !== this.live.run) return;
       const over = !studio.active(this.live.state);
       const found = await studio.call("sweep", { run: this.run });
-      const seen = JSON.stringify(found);
+      const seen = JSON.stringify([found, over]); // the end alone is news too: the best one's model is offered then
       this.settled = over && found.trials.every((trial) => !studio.active(trial.state));
       if (seen === this.seen) return;
       Object.assign(this, { seen, found });
