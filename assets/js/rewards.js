@@ -198,7 +198,7 @@
     }
 
     table({ rewards, rows, notes }) {
-      const cell = (one, weight) => `<td class="rw-score" ${one.score === null ? "" : `style="--rw: ${this.shade(one.score, weight)}%"`}><b>${one.score === null ? t("rewards.nothing") : esc(studio.num(one.score, 3))}</b>${one.reason ? `<small>${esc(one.reason)}</small>` : ""}</td>`;
+      const cell = (one, weight) => `<td class="rw-score" ${one.score === null ? "" : `style="--rw: ${this.shade(one.score, weight)}%"`}><b>${one.score === null ? t("rewards.nothing") : esc(studio.num(one.score, 3))}</b><small>${esc(one.reason || (one.score === 1 ? t("rewards.right") : ""))}</small></td>`;
       const head = rewards.map((one) => `<th scope="col">${esc(one.title)}<small>${esc(t("rewards.times", { weight: studio.num(one.weight) }))}</small></th>`).join("");
       const line = (sample) => `<tr><th scope="row"><span class="rw-kind rw-is-${esc(sample.kind)}">${esc(t(`rewards.kind.${sample.kind}`))}</span><span class="rw-text">${esc(sample.text) || `<i>${esc(t("rewards.empty"))}</i>`}</span></th>
         <td class="rw-total st-num"><b>${sample.total === null ? "–" : esc(studio.num(sample.total, 3))}</b></td>${sample.scores.map((one, i) => cell(one, rewards[i].weight)).join("")}</tr>`;
