@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import model_validator
+
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
 from studio.trainers.common import SFT, DeeperLoraFields, numbers
@@ -118,3 +120,10 @@ class VirtualTokens(Recipe):
     num_virtual_tokens: int = field(20, "Learned tokens", "How many tokens are learned and put before every text. More can "
                                     "learn more and leave less room for the text; 10 to 100 is usual.",
                                     group="adapter", library="peft.PromptTuningConfig", unit="tokens", ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _a_row_each(self) -> VirtualTokens:
+        if getattr(self, "packing", False) or getattr(self, "padding_free", False):
+            raise ValueError("the learned tokens stand before a whole row, so samples may not share one: turn off packing and "
+                             "padding-free")
+        return self

@@ -159,10 +159,10 @@ class FineFields(Recipe):
         "nll", "Loss", "The usual loss, or dynamic fine-tuning (arXiv 2508.05629), which weighs each token by how likely the "
         "model finds it: learns less from odd examples.", group="advanced", library=SFT,
         choices={"nll": "Likelihood", "dft": "Dynamic fine-tuning (DFT)"})
-    kernels: Literal["none", "liger", "unsloth"] = field(
+    kernels: Literal["none", "liger"] = field(
         "none", "Faster kernels", "Liger fuses the steps of a layer on a GPU: less memory, a little faster, the same losses up "
         "to rounding. Leave off when a model is not known to it.", group="advanced", shown="studio.trainers.kernels:any_here",
-        choices={"none": "The library's own", "liger": "Liger", "unsloth": "Unsloth"})
+        choices={"none": "The library's own", "liger": "Liger"})
 
 
 class RopeFields(Recipe):

@@ -1,4 +1,8 @@
-"""Faster kernels of other projects, offered where they are installed and help: on a GPU. No torch on import."""
+"""Faster kernels of other projects, offered where they are installed and help: on a GPU. No torch here.
+
+Unsloth is not among them: it replaces the trainer and the model's forward, on which whole checkpoints, exact resume and the
+script of "Copy as Python" stand.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,7 @@ from typing import Any
 
 from studio.errors import StudioError
 
-PACKAGES = {"liger": ("liger_kernel", "Liger", "pip install liger-kernel"),
-            "unsloth": ("unsloth", "Unsloth", "pip install unsloth")}
+PACKAGES = {"liger": ("liger_kernel", "Liger", "pip install liger-kernel")}
 
 
 def here(name: str) -> bool:
@@ -23,28 +26,16 @@ def any_here() -> bool:
 
 
 def check(recipe: Any) -> None:
-    """Refuses kernels that are not here or do not go with the rest.
+    """Refuses kernels that are not here.
 
     Raises:
         StudioError: in the field ``kernels``.
     """
-    name = recipe.kernels
-    if name == "none":
+    if recipe.kernels == "none" or here(recipe.kernels):
         return
-    module, title, install = PACKAGES[name]
-    if not here(name):
-        missing = "is not installed" if find_spec(module) is None else "needs a GPU, and there is none here"
-        raise StudioError(f"{title} {missing}.", f"Choose the library's own kernels, or: {install}.", "kernels")
-    if name == "unsloth" and recipe.method not in ("lora", "qlora", "full"):
-        raise StudioError("Unsloth trains LoRA, QLoRA and all weights only.", "Choose one of them, or Liger.", "kernels")
-    if recipe.rope_scaling != "none" and name == "unsloth":
-        raise StudioError("Unsloth stretches the context itself.", "Turn off the longer context, or choose Liger.", "kernels")
-
-
-def prepare(name: str) -> None:
-    """What has to happen before transformers and TRL are used: Unsloth patches both when it is imported."""
-    if name == "unsloth":
-        import unsloth  # noqa: F401
+    module, title, install = PACKAGES[recipe.kernels]
+    missing = "is not installed" if find_spec(module) is None else "needs a GPU, and there is none here"
+    raise StudioError(f"{title} {missing}.", f"Choose the library's own kernels, or: {install}.", "kernels")
 
 
 def arguments(name: str) -> dict[str, Any]:

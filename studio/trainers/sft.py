@@ -53,7 +53,6 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
         prepare: Called with the loaded model, e.g. to freeze a part of it.
         table: ``(samples, recipe) -> Dataset``; by default one sample a row, packed if the recipe says so.
     """
-    kernels.prepare(getattr(recipe, "kernels", "none"))
     from studio.trainers import blocks, data, finish, load, loop, plan, rope, settings, spread
 
     if spread.wanted(recipe):
