@@ -20,19 +20,19 @@ def home(home, monkeypatch):
     return home
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_an_out_of_memory_repaired(server, open_page):
     page = open_page()
     page.wait_for_function("Boolean(window.studio?.bus)")
     run = page.evaluate("(values) => studio.call('submit', {values})", RECIPE)["id"]
     page.evaluate(f"studio.openRun('{run}')")
     banner = page.locator("#runs-live .st-banner")
-    expect(banner).to_contain_text("out of memory", timeout=200_000)
+    expect(banner).to_contain_text("out of memory", timeout=400_000)
     offer = banner.locator("[data-offer]")
     expect(offer).to_have_text("Continue with batch 2 × 2")
     page.screenshot(path=str(server.home / "oom.png"))
     offer.click()
-    expect(page.locator("#runs-live .st-pill").first).to_have_text("Done", timeout=200_000)
+    expect(page.locator("#runs-live .st-pill").first).to_have_text("Done", timeout=400_000)
     expect(banner).to_be_hidden()
     row = page.evaluate("(run) => studio.call('run', {run})", run)
     assert row["recipe"]["per_device_train_batch_size"] == 2 and row["attempt"] == 2
