@@ -284,7 +284,11 @@ class Form:
         """Plain recipe values from what ``inputs`` hold."""
         if method not in self.specs:
             raise StudioError(t("form.no_method"), t("form.pick_method"), "method")
-        return values_of(self.kind, method, dict(zip(self.controls, held, strict=True)))
+        made = values_of(self.kind, method, dict(zip(self.controls, held, strict=True)))
+        for name, spec in self.specs[method].items():  # while the method changes, a control still offers another's choices
+            if spec.type == "choice" and name in made and made[name] not in [choice for choice, _ in spec.choices]:
+                made[name] = spec.default
+        return made
 
     def updates(self, values: dict[str, Any]) -> list[Any]:
         """Updates for ``inputs`` that show plain recipe values, each control's visibility included."""

@@ -211,12 +211,13 @@ def brief(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def curve(row: dict[str, Any]) -> dict[str, Any]:
-    """At most 40 points of a run's loss, and the newest losses of one that still goes on."""
+    """At most 40 points of a run's loss (of its reward, where that is what it learns from), and the newest losses of one
+    that still goes on."""
     key = (row["id"], row["ended"])
     if row["ended"] and key in _curves:
         return _curves[key]
     series = api.poll(row["id"], 0)["series"]
-    points = [value for _, value in series.get("loss", []) if isinstance(value, (int, float))]
+    points = [value for _, value in series.get("reward") or series.get("loss", []) if isinstance(value, (int, float))]
     found: dict[str, Any] = {"curve": points[::max(1, len(points) // 40)]}
     if row["state"] != "succeeded":
         found |= {name: series[name][-1][1] for name in ("loss", "eval_loss") if series.get(name)}

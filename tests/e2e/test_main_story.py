@@ -36,6 +36,14 @@ def choose_dataset(page, label: str) -> None:
     page.get_by_role("option").filter(has_text=label).first.click()
 
 
+def choose_method(page, title: str) -> None:
+    """By what may change in the model, then by name."""
+    chooser = page.locator("#finetune-methods")
+    group = "The model itself" if title.startswith("Full") else "A small part beside the model"
+    chooser.get_by_text(group).click()
+    chooser.locator(".st-way b").get_by_text(title, exact=True).click()
+
+
 def fill(page, name: str, value: str) -> None:
     section = page.locator(f"#finetune-{name}").locator("xpath=ancestor::*[contains(@class, 'st-section')]").first
     head = section.locator("[data-st-toggle]")
@@ -175,8 +183,7 @@ def test_full_fine_tuning_shows_its_own_fields(page):
     expect(steps).to_have_value("")  # not the library's -1
     expect(steps).to_have_attribute("placeholder", "as the epochs say")
     for title, there in (("Full fine-tuning", False), ("VeRA", True), ("LoRA", True)):
-        page.locator("#finetune-method input").click()
-        page.get_by_role("option", name=title, exact=True).click()
+        choose_method(page, title)
         if there:
             expect(page.locator("#finetune-r input")).to_have_value({"VeRA": "256", "LoRA": "16"}[title])
         else:
