@@ -83,8 +83,8 @@ class Loss:
         if self.left_out:
             why = "they are longer, and this method does not cut" if self.whole else \
                 "their question alone fills it, so that nothing of the answer is left"
-            made.append(("rows-dropped", f"{self.left_out} of {self.rows} {noun} are left out at {limit} tokens: {why}.",
-                         "Raise 'Longest sample'."))
+            made.append(("rows-dropped", f"{self.left_out} of {self.rows} {noun} are left out at {limit} tokens: "
+                         f"{why}.", "Raise 'Longest sample'."))
         if self.cut:
             made.append(("truncated", f"{self.cut} of {self.rows} {noun} are cut at {limit} tokens.",
                          "Raise 'Longest sample' to keep their ends."))

@@ -126,7 +126,8 @@ def _glanced(ref: str, columns: tuple, shape: str, path: str, stamp: int, size: 
     if len(first) < LOOKED_AT:
         return Glance(rows, len(rows), notes)
     read = found.source.count() if found.detected.canonical else size / max(1, len(json.dumps(first))) * len(first)
-    return Glance(rows, int(read * len(rows) / len(first)), [f"Of the first {LOOKED_AT} rows: {note}" for note in notes])
+    notes = [f"Of the first {LOOKED_AT} rows: {note}" for note in notes]
+    return Glance(rows, int(read * len(rows) / len(first)), notes)
 
 
 def refs_label(ref: str) -> str:
@@ -173,8 +174,8 @@ def _few(rows: list[Row], pairs: list[Row]) -> list[tuple[str, str, str]]:
     marked = sum("label" in row for row in rows)
     if not marked or len(pairs) >= marked / 4:
         return []
-    return [("few-pairs", f"Only {len(pairs)} pairs could be made of {marked} marked answers: a pair needs a good and a bad answer "
-             "to the same question.", "KTO learns from marked answers as they are.")]
+    return [("few-pairs", f"Only {len(pairs)} pairs could be made of {marked} marked answers: a pair needs a good and "
+             "a bad answer to the same question.", "KTO learns from marked answers as they are.")]
 
 
 def converted(rows: list[Row], shape: str, label: str) -> tuple[list[Row], list[str]]:
@@ -232,7 +233,8 @@ def _unpaired(rows: list[Row]) -> tuple[list[Row], list[str]]:
     made, pairs = [], 0
     for row in rows:
         if "label" in row:
-            made.append({"prompt": _with_contexts(row)["prompt"], "completion": row["completion"], "label": row["label"]})
+            prompt = _with_contexts(row)["prompt"]
+            made.append({"prompt": prompt, "completion": row["completion"], "label": row["label"]})
         elif "chosen" in row:
             pairs += 1
             made += [{"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}

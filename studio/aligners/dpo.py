@@ -58,27 +58,31 @@ class DpoRecipe(ReferenceFields, PreferenceRecipe):
 
     learning_rate: float = rate(5e-4, "5e-7 to 5e-6 (LoRA: ten times that)")
     num_train_epochs: float = epochs()
-    beta: float = field(0.1, "Beta", "How strongly the model is held to what it was. Higher changes less; 0.1 is usual, up "
-                        "to 0.5 where the answers become odd.", group="method", library=LIB, gt=0, le=10)
-    loss_type: str = field("sigmoid", "Loss", "How a pair is learned from. Keep the original to begin with; Robust for noisy "
-                           "pairs, IPO where the margins run away. Several may be added up: 'sigmoid + 0.5 sft'.",
-                           group="method", choices=LOSSES, library=LIB, max_length=200)
-    label_smoothing: float = field(0.0, "Pairs the wrong way round", "For Robust DPO: the share of pairs that you expect to be "
-                                   "the wrong way round, e.g. 0.1. For EXO: 0.001. Other losses do not know it.",
-                                   group="method", library=LIB, ge=0, lt=0.5)
-    use_weighting: bool = field(False, "Weigh by likelihood (WPO)", "Pairs that the model itself could have written count more "
-                                "(arXiv 2406.11827): good for pairs from other models.", group="method", library=LIB)
+    beta: float = field(
+        0.1, "Beta", "How strongly the model is held to what it was. Higher changes less; 0.1 is usual, up to 0.5 "
+        "where the answers become odd.", group="method", library=LIB, gt=0, le=10)
+    loss_type: str = field(
+        "sigmoid", "Loss", "How a pair is learned from. Keep the original to begin with; Robust for noisy pairs, IPO "
+        "where the margins run away. Several may be added up: 'sigmoid + 0.5 sft'.", group="method", choices=LOSSES,
+        library=LIB, max_length=200)
+    label_smoothing: float = field(
+        0.0, "Pairs the wrong way round", "For Robust DPO: the share of pairs that you expect to be the wrong way "
+        "round, e.g. 0.1. For EXO: 0.001. Other losses do not know it.", group="method", library=LIB, ge=0, lt=0.5)
+    use_weighting: bool = field(
+        False, "Weigh by likelihood (WPO)", "Pairs that the model itself could have written count more (arXiv "
+        "2406.11827): good for pairs from other models.", group="method", library=LIB)
     f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = field(
-        "reverse_kl", "Distance", "How the distance to the reference is measured (f-DPO, arXiv 2309.16240). Keep reverse KL; "
-        "Jensen-Shannon keeps answers more varied.", group="advanced", library=LIB,
+        "reverse_kl", "Distance", "How the distance to the reference is measured (f-DPO, arXiv 2309.16240). Keep "
+        "reverse KL; Jensen-Shannon keeps answers more varied.", group="advanced", library=LIB,
         choices={"reverse_kl": "Reverse KL", "forward_kl": "Forward KL", "js_divergence": "Jensen-Shannon",
                  "alpha_divergence": "Alpha divergence"})
-    f_alpha_divergence_coef: float = field(0.5, "Alpha of the distance", "Between reverse (towards 0) and forward KL (towards 1); "
-                                           "0.5 is in the middle.", group="advanced", library=LIB,
-                                           when={"f_divergence_type": ["alpha_divergence"]}, ge=0, le=2)
-    ld_alpha: float | None = field(None, "Weight of the longer part (LD-DPO)", "What the longer answer says beyond the length of "
-                                   "the shorter one counts this much (arXiv 2409.06411). Lower it where the answers grow "
-                                   "long; empty: it counts fully.", group="advanced", library=LIB, ge=0, le=1)
+    f_alpha_divergence_coef: float = field(
+        0.5, "Alpha of the distance", "Between reverse (towards 0) and forward KL (towards 1); 0.5 is in the middle.",
+        group="advanced", library=LIB, when={"f_divergence_type": ["alpha_divergence"]}, ge=0, le=2)
+    ld_alpha: float | None = field(
+        None, "Weight of the longer part (LD-DPO)", "What the longer answer says beyond the length of the shorter "
+        "one counts this much (arXiv 2409.06411). Lower it where the answers grow long; empty: it counts fully.",
+        group="advanced", library=LIB, ge=0, le=1)
     discopop_tau: float = field(0.05, "DiscoPOP temperature", "Shape of the DiscoPOP loss; keep the paper's 0.05.",
                                 group="advanced", library=LIB, gt=0, le=10)
 
@@ -99,9 +103,10 @@ class Dpo(AlignMethod):
     trainer = "trl.DPOTrainer"
     shape = "pairs"
     reference = True
-    arguments = ("beta", "max_length", "label_smoothing", "use_weighting", "f_divergence_type", "f_alpha_divergence_coef",
-                 "ld_alpha", "discopop_tau", "precompute_ref_log_probs", "sync_ref_model", "ref_model_mixup_alpha",
-                 "ref_model_sync_steps")
+    forwards = 1.25
+    arguments = ("beta", "max_length", "label_smoothing", "use_weighting", "f_divergence_type",
+                 "f_alpha_divergence_coef", "ld_alpha", "discopop_tau", "precompute_ref_log_probs", "sync_ref_model",
+                 "ref_model_mixup_alpha", "ref_model_sync_steps")
 
     @classmethod
     def settings(cls, recipe: DpoRecipe) -> dict[str, Any]:
@@ -129,8 +134,8 @@ class Dpo(AlignMethod):
             raise StudioError("Plain imitation is one number for a batch, so its pairs cannot be weighed.",
                               "Turn the weighing off, or leave sft out of the sum.", "use_weighting")
         if recipe.per_device_train_batch_size < 2 and (odd := [n for n in names if n.startswith("aot")]):
-            raise StudioError(f"The loss {odd[0]} compares the answers of a batch with each other.", "Take at least 2, better 8.",
-                              "per_device_train_batch_size")
+            raise StudioError(f"The loss {odd[0]} compares the answers of a batch with each other.",
+                              "Take at least 2, better 8.", "per_device_train_batch_size")
         super().check(recipe)
         reference.check(recipe)
 

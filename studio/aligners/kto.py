@@ -22,20 +22,22 @@ class KtoRecipe(ReferenceFields, PreferenceRecipe):
 
     learning_rate: float = rate(5e-4, "5e-7 to 5e-6 (LoRA: ten times that)")
     num_train_epochs: float = epochs(5.0)
-    per_device_train_batch_size: int = field(8, "Batch size", "Answers a step looks at together; at least 2, because each is "
-                                             "compared with the others. 8 or more is steadier.", group="training",
-                                             library=LIB, ge=2, le=4096)
-    beta: float = field(0.1, "Beta", "How strongly the model is held to what it was. Higher changes less; 0.1 is usual.",
-                        group="method", library=LIB, gt=0, le=10)
+    per_device_train_batch_size: int = field(
+        8, "Batch size", "Answers a step looks at together; at least 2, because each is compared with the others. 8 "
+        "or more is steadier.", group="training", library=LIB, ge=2, le=4096)
+    beta: float = field(
+        0.1, "Beta", "How strongly the model is held to what it was. Higher changes less; 0.1 is usual.",
+        group="method", library=LIB, gt=0, le=10)
     loss_type: Literal["kto", "apo_zero_unpaired"] = field(
         "kto", "Loss", "KTO measures each answer against how far the model has moved; APO does not, and is quicker.",
-        group="method", library=LIB, choices={"kto": "KTO", "apo_zero_unpaired": "APO zero, unpaired (arXiv 2408.06266)"})
-    desirable_weight: float = field(1.0, "Weight of good answers", "Raise it where good answers are rare. The estimate says which "
-                                    "value balances your data; change only one of the two.", group="method", library=LIB,
-                                    gt=0, le=100)
-    undesirable_weight: float = field(1.0, "Weight of bad answers", "Raise it where bad answers are rare. The estimate says which "
-                                      "value balances your data; change only one of the two.", group="method", library=LIB,
-                                      gt=0, le=100)
+        group="method", library=LIB, choices={"kto": "KTO",
+                                              "apo_zero_unpaired": "APO zero, unpaired (arXiv 2408.06266)"})
+    desirable_weight: float = field(
+        1.0, "Weight of good answers", "Raise it where good answers are rare. The estimate says which value balances "
+        "your data; change only one of the two.", group="method", library=LIB, gt=0, le=100)
+    undesirable_weight: float = field(
+        1.0, "Weight of bad answers", "Raise it where bad answers are rare. The estimate says which value balances "
+        "your data; change only one of the two.", group="method", library=LIB, gt=0, le=100)
 
 
 class Kto(AlignMethod):
@@ -48,8 +50,8 @@ class Kto(AlignMethod):
     trainer = "trl.KTOTrainer"
     shape = "unpaired"
     reference = True
-    arguments = ("beta", "max_length", "loss_type", "desirable_weight", "undesirable_weight", "precompute_ref_log_probs",
-                 "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps")
+    arguments = ("beta", "max_length", "loss_type", "desirable_weight", "undesirable_weight",
+                 "precompute_ref_log_probs", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps")
 
     @classmethod
     def check(cls, recipe: KtoRecipe) -> None:

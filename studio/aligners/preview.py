@@ -121,13 +121,14 @@ def _flags(whole: cut.Sample, left: cut.Sample, limit: int, chosen: Any) -> list
     if chosen.shape not in cut.SIDES:
         return []
     if (whole.length > limit) if chosen.whole else (len(whole.prompt) + chosen.spare >= limit):
-        return [_flag("nothing-trained", f"Nothing is learned from this sample: it has {whole.length} tokens. It is left out.",
+        return [_flag("nothing-trained", f"Nothing is learned from this sample of {whole.length} tokens: it is left out.",
                       "Raise 'Longest sample'.")]
     if len(left.answers) == 2 and left.answers[0] == left.answers[1]:
         return [_flag("same-answer", "Both answers of this pair are the same: nothing is learned from it.",
                       "Raise 'Longest sample', or remove the pair.")]
     if whole.length > limit:
-        return [_flag("truncated", f"Cut at {limit} of {whole.length} tokens.", "Raise 'Longest sample' to keep its end.")]
+        return [_flag("truncated", f"Cut at {limit} of {whole.length} tokens.",
+                      "Raise 'Longest sample' to keep its end.")]
     return []
 
 

@@ -59,7 +59,7 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
         eval_dataset=Dataset.from_list(held) if held else None, processing_class=tokenizer, peft_config=adapter, ctx=ctx,
         keep=recipe.save_total_limit, best=recipe.load_best_model_at_end and bool(held),
         patience=recipe.early_stopping_patience)
-    kept.go(trainer, ctx, [])
+    kept.go(trainer, recipe, ctx, [])
     counted = SimpleNamespace(samples=train), SimpleNamespace(samples=held)
     made = finish.finish(trainer, tokenizer, recipe, ctx, ref, *counted, steps, began, head="reward",
                          result=lambda found: found.merge_and_unload() if hasattr(found, "peft_config") else found)

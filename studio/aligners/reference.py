@@ -19,8 +19,8 @@ def check(recipe: Any) -> None:
     from studio.library import refs
 
     if recipe.sync_ref_model and recipe.train == "lora":
-        raise StudioError("A reference can only follow when all weights are trained: for an adapter it is the model without "
-                          "it.", "Turn it off, or train all weights.", "sync_ref_model")
+        raise StudioError("A reference can only follow when all weights are trained: for an adapter it is the model "
+                          "without it.", "Turn it off, or train all weights.", "sync_ref_model")
     if recipe.sync_ref_model and recipe.precompute_ref_log_probs:
         raise StudioError("A reference that follows cannot be asked beforehand.", "Turn one of the two off.",
                           "sync_ref_model")
@@ -62,7 +62,7 @@ def parts(recipe: Any) -> dict[str, Any]:
 
 
 def wrap(trainer: type) -> type:
-    """A trainer that can be resumed exactly with an adapter beside its frozen copy, and with a reference that follows."""
+    """A trainer resumed exactly with an adapter beside its frozen copy, and with a reference that follows."""
     from safetensors.torch import load_model, save_model
 
     class Referring(trainer):

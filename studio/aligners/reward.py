@@ -20,18 +20,19 @@ class RewardRecipe(PreferenceRecipe):
 
     learning_rate: float = rate(1e-3, "5e-6 to 1e-5 (LoRA: 1e-4)")
     num_train_epochs: float = epochs(2.0)
-    center_rewards_coefficient: float = field(0.01, "Centring", "Holds the numbers around 0 (arXiv 2312.09244), so that several models "
-                                              "and rewards can be compared. 0.01 is usual; 0 = off.", group="method", library=LIB,
-                                              ge=0, le=10)
-    use_margin: bool = field(True, "Use the margins of the data", "Where every pair says how much better its answer is, the numbers "
-                             "have to lie that far apart. Turn off where the margins are on a scale of tens.", group="method")
+    center_rewards_coefficient: float = field(
+        0.01, "Centring", "Holds the numbers around 0 (arXiv 2312.09244), so that several models and rewards can be "
+        "compared. 0.01 is usual; 0 = off.", group="method", library=LIB, ge=0, le=10)
+    use_margin: bool = field(
+        True, "Use the margins of the data", "Where every pair says how much better its answer is, the numbers have "
+        "to lie that far apart. Turn off where the margins are on a scale of tens.", group="method")
 
 
 class Reward(AlignMethod):
     """A model with one number as its answer."""
 
     title = "Reward model"
-    summary = "Learns to tell the better answer of a pair by a number. It cannot chat: it scores data, and serves as a reward."
+    summary = "Learns to give the better answer the higher number. It cannot chat: it scores data or serves as a reward."
     paper = "https://arxiv.org/abs/2203.02155"
     group = "scorer"
     Recipe = RewardRecipe
@@ -51,8 +52,8 @@ class Reward(AlignMethod):
             raise StudioError("A reward model needs a chat template, to tell what is asked from what is answered.",
                               "Set 'Chat template' to automatic.", "chat_template")
         if cls.quantization(recipe) and recipe.bf16 == "off":
-            raise StudioError("A reward model on a base held in fewer bits needs bfloat16.", "Set it to automatic or on.",
-                              "bf16")
+            raise StudioError("A reward model on a base held in fewer bits needs bfloat16.",
+                              "Set it to automatic or on.", "bf16")
         super().check(recipe)
 
     @classmethod

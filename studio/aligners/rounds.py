@@ -306,7 +306,7 @@ def _learned(recipe: Any, part: Round, ref: Any, tokenizer: Any, pairs: list) ->
     kept.clean(part.checkpoints)
     method = type("Dpo", (Dpo,), {"wrap": classmethod(lambda cls, trainer: _marking(trainer))})
     trainer = run.build(method, inner, part, ref, tokenizer, pairs, [], steps)
-    kept.go(trainer, part, [])
+    kept.go(trainer, inner, part, [])
     if trainer.state.global_step < trainer.state.max_steps:
         return False
     model = trainer.accelerator.unwrap_model(trainer.model)

@@ -1,6 +1,6 @@
 """``Copy as Python``: a recipe of alignment as a short plain TRL script that gives the same losses without the studio.
 
-The rows are those that the studio trains on, after conversion and split, written into the workspace's ``exports`` as JSONL.
+The rows are those that the studio trains on, after conversion and split, as JSONL in the workspace's ``exports``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from studio.trainers import chatml, plan, script
 
 # Arguments that are left out where they are as in the library.
 DEFAULTS = {"label_smoothing": 0.0, "use_weighting": False, "f_divergence_type": "reverse_kl", "ld_alpha": None,
-            "f_alpha_divergence_coef": 0.5, "discopop_tau": 0.05, "precompute_ref_log_probs": False, "sync_ref_model": False,
-            "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 512, "desirable_weight": 1.0, "undesirable_weight": 1.0,
-            "center_rewards_coefficient": None, "alpha": 0.0}
+            "f_alpha_divergence_coef": 0.5, "discopop_tau": 0.05, "precompute_ref_log_probs": False,
+            "sync_ref_model": False, "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 512, "desirable_weight": 1.0,
+            "undesirable_weight": 1.0, "center_rewards_coefficient": None, "alpha": 0.0}
 _ALWAYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "lr_scheduler_type")
 
 _FITS = '''def fits(row):
@@ -44,7 +44,8 @@ def write(method: Any, recipe: Any) -> str:
     model = refs.resolve_model(recipe.model)
     found = data.read(recipe, method.shape)
     template = template_of(recipe, model)
-    train, held = ([_plain(method, recipe, row) for row in data.as_chat(rows, template)] for rows in (found.train, found.held))
+    train, held = ([_plain(method, recipe, row) for row in data.as_chat(rows, template)]
+                   for rows in (found.train, found.held))
     parts = [head(method, recipe, model), reading(train, held), script._templates(recipe, model, template is not None),
              _fitting(method, recipe, bool(held)), f"train = Dataset.from_list(rows)\nheld = "
              f"{'Dataset.from_list(held_rows)' if held else 'None'}", models(method, recipe, model),
@@ -118,7 +119,7 @@ def models(method: Any, recipe: Any, model: refs.ModelRef) -> str:
     merged = not lora or method.head == "reward"
     code = script._model(recipe, model, not merged, method.quantization(recipe))
     if method.head == "reward":
-        code = code.replace("AutoModelForCausalLM.from_pretrained(", "AutoModelForSequenceClassification.from_pretrained(")
+        code = code.replace("AutoModelForCausalLM.", "AutoModelForSequenceClassification.")
         code = code.replace(", dtype=", ", num_labels=1, dtype=", 1)
         if model.is_adapter:
             code = code.replace("from peft import PeftModel", "from peft import PeftConfig, PeftModel")
@@ -131,8 +132,9 @@ def models(method: Any, recipe: Any, model: refs.ModelRef) -> str:
     itself = not lora and model.is_adapter and not recipe.precompute_ref_log_probs
     if wanted := recipe.ref_model or (recipe.model if itself else ""):
         other = script._model(recipe.model_copy(update={"model": wanted}), refs.resolve_model(wanted), False, None)
-        code += "\n\n" + other.replace("model = ", "ref_model = ").replace("from_pretrained(model,", "from_pretrained(ref_model,") \
-            .replace("= model.merge", "= ref_model.merge")
+        other = other.replace("from_pretrained(model,", "from_pretrained(ref_model,")
+        other = other.replace("= model.", "= ref_model.")
+        code += "\n\n" + other.replace("model = ", "ref_model = ")
     return code
 
 

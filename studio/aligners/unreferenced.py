@@ -1,4 +1,4 @@
-"""What ORPO, CPO and SimPO share, which learn from pairs without a reference model. Their trainers are TRL's experimental ones."""
+"""What ORPO, CPO and SimPO share: pairs without a reference model, on trainers of TRL's experimental part."""
 
 from __future__ import annotations
 

@@ -107,7 +107,8 @@ def rows(names: tuple[str, ...] = METHODS, rounds: int = ROUNDS) -> list[tuple[s
     for name in names:
         ours = middle(name, "studio", 0)
         made.append((f"{name}, studio / plain TRL script (samples/s)", f"{ours / middle(name, 'trl', 0):.2f}", "0.95"))
-        made.append((f"{name}, work on a token / plain fine-tuning", f"{middle('sft', 'studio', 1) / middle(name, 'studio', 1):.2f}", ""))
+        work = middle("sft", "studio", 1) / middle(name, "studio", 1)
+        made.append((f"{name}, work on a token / plain fine-tuning", f"{work:.2f}", ""))
     return made
 
 

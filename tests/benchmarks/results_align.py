@@ -43,7 +43,8 @@ def logs(path: Path) -> Path:
     with path.open("w") as out:
         for i, row in enumerate(formats.load_rows("shipped:preferences", purpose="as_is")):
             good = i % 2 == 0
-            out.write(json.dumps({"prompt": row["prompt"], "completion": row["chosen" if good else "rejected"], "label": good}) + "\n")
+            said = row["chosen" if good else "rejected"]
+            out.write(json.dumps({"prompt": row["prompt"], "completion": said, "label": good}) + "\n")
     return path
 
 

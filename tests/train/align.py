@@ -42,7 +42,8 @@ def watched(monkeypatch) -> dict:
         try:
             return real(trainer, *args, **more)
         finally:
-            seen["changed"] = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, seen["before"][name])}
+            seen["changed"] = {name for name, p in trainer.model.named_parameters()
+                               if not torch.equal(p, seen["before"][name])}
 
     monkeypatch.setattr(kept, "go", go)
     return seen

@@ -15,7 +15,7 @@ from studio.errors import StudioError
 from studio.recipe import RecipeError, parse
 from studio.registry import method
 from tests.train import align
-from tests.train.conftest import events, run, series
+from tests.train.conftest import QUESTIONS, events, run, series
 
 MOVES = {"dpo": "rewards/margins", "kto": "rewards/margins", "orpo": "rewards/margins", "cpo": "rewards/margins",
          "simpo": "rewards/margins", "reward": "margin"}
@@ -24,6 +24,17 @@ MOVES = {"dpo": "rewards/margins", "kto": "rewards/margins", "orpo": "rewards/ma
 @pytest.fixture
 def pairs(tmp_path) -> Path:
     return align.pairs(tmp_path / "pairs.jsonl")
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny, tmp_path_factory) -> Path:
+    """A LoRA of the tiny model."""
+    folder = tmp_path_factory.mktemp("sft")
+    data = folder / "chats.jsonl"
+    data.write_text("".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in QUESTIONS))
+    _, ctx = run({"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(data), "max_steps": 3, "r": 4,
+                  "max_length": 64, "learning_rate": 5e-3, "bf16": "off", "eval_share": 0.0}, folder / "run")
+    return ctx.output
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -64,15 +75,13 @@ def test_stopped_and_resumed(case, tiny, pairs, tmp_path):
     align.stopped_and_resumed(chosen, tmp_path, 3)
 
 
-def test_an_adapter_is_aligned_further(tiny, chats, pairs, tmp_path, monkeypatch):
+def test_an_adapter_is_aligned_further(adapter, pairs, tmp_path, monkeypatch):
     """DPO on an SFT adapter compares with that adapter, resumes exactly, and gives one adapter."""
-    _, ctx = run({"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_steps": 4, "r": 4,
-                  "max_length": 64, "learning_rate": 5e-3, "bf16": "off"}, tmp_path / "sft")
     seen = align.watched(monkeypatch)
-    chosen = align.values(ctx.output, pairs, "dpo")
+    chosen = align.values(adapter, pairs, "dpo")
     align.stopped_and_resumed(chosen, tmp_path, 3)
     model = seen["trainer"].model
-    start = align.weights(ctx.output)
+    start = align.weights(adapter)
     for name, p in model.named_parameters():
         if ".ref." in name:
             assert torch.equal(p, start[name.replace(".ref.", ".")]) and not p.requires_grad
@@ -81,13 +90,11 @@ def test_an_adapter_is_aligned_further(tiny, chats, pairs, tmp_path, monkeypatch
     assert series(tmp_path / "whole", "eval_rewards/margins")[0] == 0.0  # the reference is the adapter itself
 
 
-def test_all_weights_of_a_merged_adapter(tiny, chats, pairs, tmp_path):
+def test_all_weights_of_a_merged_adapter(tiny, adapter, pairs, tmp_path):
     """The reference is the model with its adapter, not the base that its config names."""
-    _, ctx = run({"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_steps": 4, "r": 4,
-                  "max_length": 64, "learning_rate": 5e-3, "bf16": "off"}, tmp_path / "sft")
-    run(align.values(ctx.output, pairs, "dpo", train="full"), tmp_path / "run")
+    run(align.values(adapter, pairs, "dpo", train="full", max_steps=2), tmp_path / "run")
     assert series(tmp_path / "run", "eval_rewards/margins")[0] == 0.0
-    _, other = run(align.values(tiny, pairs, "dpo", ref_model=str(ctx.output), max_steps=2), tmp_path / "other")
+    _, other = run(align.values(tiny, pairs, "dpo", ref_model=str(adapter), max_steps=2), tmp_path / "other")
     assert abs(series(other.run_dir, "eval_rewards/margins")[0]) > 1e-4  # another reference is another distance
 
 
@@ -151,8 +158,8 @@ def test_reward_model_scores_as_trained_and_nothing_else(tiny, pairs, tmp_path, 
 
 def test_margins_are_used_where_all_pairs_have_one(tiny, tmp_path):
     with_margins = align.pairs(tmp_path / "margins.jsonl", margin=lambda i: 0.5 + i)
-    losses = [run(align.values(tiny, with_margins, "reward", use_margin=use, max_steps=2), tmp_path / str(use))[0]["eval_loss_before"]
-              for use in (True, False)]
+    losses = [run(align.values(tiny, with_margins, "reward", use_margin=use, max_steps=2),
+                  tmp_path / str(use))[0]["eval_loss_before"] for use in (True, False)]
     assert losses[0] > losses[1] + 0.3
     some = align.pairs(tmp_path / "some.jsonl", margin=lambda i: i or None)
     _, ctx = run(align.values(tiny, some, "reward", max_steps=2), tmp_path / "some")
@@ -163,9 +170,10 @@ def test_results_in_a_fresh_process(tiny, pairs, tmp_path):
     """An aligned adapter loads and writes by the libraries alone, as its card says."""
     _, ctx = run(align.values(tiny, pairs, "dpo", max_steps=2), tmp_path / "run")
     code = ("import sys; from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer\n"
-            "model = AutoPeftModelForCausalLM.from_pretrained(sys.argv[1]); words = AutoTokenizer.from_pretrained(sys.argv[1])\n"
-            "ids = words.apply_chat_template([{'role': 'user', 'content': 'What colour is grass?'}], add_generation_prompt=True,"
-            " return_tensors='pt', return_dict=True)\n"
+            "model = AutoPeftModelForCausalLM.from_pretrained(sys.argv[1])\n"
+            "words = AutoTokenizer.from_pretrained(sys.argv[1])\n"
+            "ids = words.apply_chat_template([{'role': 'user', 'content': 'What colour is grass?'}],"
+            " add_generation_prompt=True, return_tensors='pt', return_dict=True)\n"
             "print(model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] - ids['input_ids'].shape[1])")
     done = subprocess.run([sys.executable, "-c", code, str(ctx.output)], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0 and 1 <= int(done.stdout.split()[-1]) <= 4, done.stderr
@@ -181,7 +189,8 @@ REFUSED = [("dpo", {"loss_type": "exo_pair"}, "label_smoothing"), ("dpo", {"loss
            ("dpo", {"sync_ref_model": True}, "sync_ref_model"),
            ("dpo", {"sync_ref_model": True, "train": "full", "precompute_ref_log_probs": True}, "sync_ref_model"),
            ("dpo", {"ref_model": "starter"}, "ref_model"), ("dpo", {"ref_model": "nowhere"}, "ref_model"),
-           ("kto", {"per_device_train_batch_size": 1}, "per_device_train_batch_size"), ("dpo", {"max_length": 4096}, "max_length"),
+           ("kto", {"per_device_train_batch_size": 1}, "per_device_train_batch_size"),
+           ("dpo", {"max_length": 4096}, "max_length"),
            ("simpo", {"loss_type": "alphapo", "alpha": 0.0}, "alpha"), ("reward", {"chat_template": "none"}, "chat_template"),
            ("reward", {"quant_type": "nf4", "bf16": "off"}, "bf16"), ("orpo", {"dataset": "shipped:polite"}, "dataset"),
            ("kto", {"dataset": "shipped:polite"}, "dataset")]
@@ -204,7 +213,8 @@ def test_losses_of_dpo_are_those_of_the_library(loss, tiny, pairs):
 
     from studio.aligners import dpo
 
-    recipe = parse(align.values(tiny, pairs, "dpo", loss_type=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0))
+    smoothing = 0.1 if loss in ("robust", "exo_pair") else 0
+    recipe = parse(align.values(tiny, pairs, "dpo", loss_type=loss, label_smoothing=smoothing))
     method("align", "dpo").check(recipe)
     made = dpo.Dpo.settings(recipe)
     config = DPOConfig(output_dir="x", use_cpu=True, bf16=False, **made)

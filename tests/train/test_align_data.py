@@ -62,8 +62,8 @@ def test_marked_answers_of_pairs(tiny, pairs):
 def test_marked_messages(tiny, tmp_path):
     """The layout of TRL's own sets for KTO: question and answer are lists of messages."""
     path = tmp_path / "chats.jsonl"
-    rows = [{"prompt": [{"role": "user", "content": f"Question {i}?"}], "completion": [{"role": "assistant", "content": f"Yes {i}."}],
-             "label": i % 2 == 0} for i in range(4)]
+    rows = [{"prompt": [{"role": "user", "content": f"Question {i}?"}],
+             "completion": [{"role": "assistant", "content": f"Yes {i}."}], "label": i % 2 == 0} for i in range(4)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = _read(tiny, path, "kto", eval_share=0)
     assert sorted(found.train, key=str) == sorted(rows, key=str)
@@ -86,7 +86,8 @@ def test_what_a_cut_costs(tiny, tmp_path):
     """A prompt that fills the length, answers that are the same behind the cut, answers that are shortened: each is counted."""
     words = load.tokenizer(refs.resolve_model(str(tiny)))
     long = "Grass is green. " * 8
-    rows = [{"prompt": "What is it?", "chosen": "Yes.", "rejected": "No."}, {"prompt": long, "chosen": "Yes.", "rejected": "No."},
+    rows = [{"prompt": "What is it?", "chosen": "Yes.", "rejected": "No."},
+            {"prompt": long, "chosen": "Yes.", "rejected": "No."},
             {"prompt": "What is it?", "chosen": f"{long}A", "rejected": f"{long}B"}]
     rows = list(data.as_chat(rows, words.chat_template))
     kept, loss = cut.fit(rows, "pairs", words, 40)
@@ -96,7 +97,8 @@ def test_what_a_cut_costs(tiny, tmp_path):
     assert cut.sample(rows[0], "pairs", words).length == len(words.apply_chat_template(
         rows[0]["prompt"] + rows[0]["chosen"], tokenize=True, return_dict=True)["input_ids"])
     path = tmp_path / "long.jsonl"
-    path.write_text(json.dumps(rows[1]) + "\n" + json.dumps(rows[1] | {"chosen": [{"role": "assistant", "content": "Aye."}]}) + "\n")
+    other = rows[1] | {"chosen": [{"role": "assistant", "content": "Aye."}]}
+    path.write_text(json.dumps(rows[1]) + "\n" + json.dumps(other) + "\n")
     from tests.train.conftest import run
 
     with pytest.raises(StudioError, match="Nothing is left") as caught:

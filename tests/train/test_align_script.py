@@ -21,7 +21,8 @@ def _same(tmp_path, history, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_same_losses(name, tiny, tmp_path, monkeypatch):
-    values = align.values(tiny, align.pairs(tmp_path / "pairs.jsonl"), name, logging_steps=1, max_steps=4, eval_steps=2) | CASES[name]
+    data = align.pairs(tmp_path / "pairs.jsonl")
+    values = align.values(tiny, data, name, logging_steps=1, max_steps=4, eval_steps=2) | CASES[name]
     run(values, tmp_path / "studio")
     history = execute(values, tmp_path, monkeypatch)
     _same(tmp_path, history, "loss")
@@ -32,8 +33,8 @@ def test_same_losses_from_an_adapter(tiny, chats, tmp_path, monkeypatch):
     """All weights of a model with its adapter folded in, compared with that model."""
     _, ctx = run({"kind": "sft", "method": "lora", "model": str(tiny), "dataset": str(chats), "max_steps": 3, "r": 4,
                   "max_length": 64, "learning_rate": 5e-3, "bf16": "off"}, tmp_path / "sft")
-    values = align.values(ctx.output, align.pairs(tmp_path / "pairs.jsonl"), "dpo", train="full", logging_steps=1, max_steps=3,
-                          learning_rate=1e-3)
+    data = align.pairs(tmp_path / "pairs.jsonl")
+    values = align.values(ctx.output, data, "dpo", train="full", logging_steps=1, max_steps=3, learning_rate=1e-3)
     run(values, tmp_path / "studio")
     _same(tmp_path, execute(values, tmp_path, monkeypatch), "loss")
 
