@@ -50,6 +50,7 @@ class Kto(AlignMethod):
     trainer = "trl.KTOTrainer"
     shape = "unpaired"
     reference = True
+    forwards = 2.0  # the answers to other questions that its KL is estimated on go through both models too
     arguments = ("beta", "max_length", "loss_type", "desirable_weight", "undesirable_weight",
                  "precompute_ref_log_probs", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps")
 

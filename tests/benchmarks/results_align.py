@@ -60,7 +60,7 @@ def mixed(folder: Path) -> Path:
             for side in ("chosen", "rejected"):
                 out.write(json.dumps({"prompt": row["prompt"], "completion": row[side]}) + "\n")
     recipe = parse({"kind": "sft", "method": "lora", "model": "starter", "dataset": str(folder / "both.jsonl"), "eval_share": 0.0,
-                    "num_train_epochs": 1, "max_length": 128})
+                    "num_train_epochs": 2, "learning_rate": 1e-3, "max_length": 128})
     ctx = Context(folder / "mixed", threads=1)
     registry.method("sft", "lora").run(recipe, ctx)
     ctx.close()
