@@ -47,11 +47,13 @@ class Cluster:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=5).close()
-                return
+                with urllib.request.urlopen(f"{self.address}/nodes?view=summary", timeout=5) as answer:
+                    if b'"ALIVE"' in answer.read():
+                        return
             except OSError:
-                assert self._process.poll() is None, (self.folder / "head.log").read_text()
-                time.sleep(0.2)
+                pass
+            assert self._process.poll() is None, (self.folder / "head.log").read_text()
+            time.sleep(0.3)
         raise AssertionError("no Ray dashboard:\n" + (self.folder / "head.log").read_text())
 
     def processes(self) -> list[psutil.Process]:

@@ -39,6 +39,7 @@ _LOOK = 0.5  # seconds between two looks
 _ASK = 5.0  # seconds between two questions to the place itself
 _TELL = 20.0  # seconds of silence after which the person is told
 _NO_DOOR = 60.0  # seconds after which a job that runs but was never spoken to is given up
+_READY = 120.0  # seconds a cluster that was just started may need until it takes jobs
 _LAST_LOOKS = 6  # looks for the last words of a job that is over
 
 
@@ -105,9 +106,9 @@ class Courier:
         """Ask for the job, again and again where nobody answers: its name makes that one job.
 
         Raises:
-            Unreachable: nobody answers for as long as a job may be silent.
+            Unreachable: nobody answers for as long as a job may be silent, or as a cluster may need to start.
         """
-        deadline = time.monotonic() + patience()
+        deadline = time.monotonic() + max(patience(), _READY)
         while True:
             try:
                 return self.place.submit(self.record["asked"], self.parcel)
@@ -173,6 +174,9 @@ class Courier:
         self._save(over=True)
         for line in self.place.output(job).strip().splitlines()[-30:]:
             print(line, flush=True)
+        if not self.place.brings_its_parcel:
+            with contextlib.suppress(Unreachable, StudioError, OSError):
+                self.place.clear(job)
         said = f" It says: {said.strip().splitlines()[0][:300]}" if said.strip() else ""
         if self._told:
             raise Stopped("Stopped on the other machine.")
@@ -195,6 +199,9 @@ class Courier:
             self.place.cancel(job)
             self._told = word
             self._save(over=True)
+            if self.place.brings_its_parcel:
+                with contextlib.suppress(Unreachable, StudioError):
+                    self.place.clear(job)
             raise Stopped("Stopped at once: the job was cancelled." if word == NOW
                           else "Stopped before it began to work.")
 

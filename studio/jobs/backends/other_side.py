@@ -29,14 +29,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from studio import settings
 from studio.errors import StudioError
 from studio.jobs.backends import parcel
 from studio.jobs.backends.desk import NOW, Desk, digest, listing, relocate
 from studio.jobs.context import checkpoints
+from studio.jobs.files import read_json
 
 GRACE = 600.0  # seconds a worker has to save a checkpoint
 PARCEL_LIMIT = 3600.0  # seconds in which the parcel must be here
+STALE = 3600.0  # seconds after which a desk without a process is taken for forgotten
 _LOOK = 0.3
 
 
@@ -46,6 +50,7 @@ class Remote:
     def __init__(self, given: dict[str, Any]):
         self.given = given
         self._own = not given.get("folder")
+        _sweep()
         self.desk = Desk(Path(given.get("folder") or tempfile.mkdtemp(prefix="atelier-job-")).resolve())
         self.desk.folder.mkdir(parents=True, exist_ok=True)
         self.home = self.desk.folder / "home"
@@ -75,7 +80,7 @@ class Remote:
         self.post.finish(self.status)
         self._wait_for_the_courier()
         self.post.close()
-        if self._own:
+        if self._own or self._asked:  # cancelled: nobody comes for it
             shutil.rmtree(self.desk.folder, ignore_errors=True)
         return 0
 
@@ -154,6 +159,15 @@ class Remote:
         while not (self.desk.folder / "done").exists() and not self._asked \
                 and time.time() - self.post.heard < float(self.given.get("keep") or 0):
             time.sleep(_LOOK)
+
+
+def _sweep() -> None:
+    """Remove the desks of jobs that were killed on this machine, so that their checkpoints do not fill its disk."""
+    for folder in Path(tempfile.gettempdir()).glob("atelier-job-*"):
+        status = read_json(folder / "status.json") or {}
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > STALE and not psutil.pid_exists(status.get("pid") or 0):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compare(given: dict[str, Any]) -> None:

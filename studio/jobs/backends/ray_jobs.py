@@ -204,7 +204,7 @@ def _spoken_to(address: str) -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, ConnectionError, TimeoutError) as err:
-        raise Unreachable(f"no Ray dashboard answers at {address}") from err
+        raise Unreachable(f"no Ray dashboard answers at {address}: {type(err).__name__} {str(err)[:200]}") from err
     except RuntimeError as err:
         text = str(err)
         if "status code 5" in text or "timed out" in text:
