@@ -40,6 +40,7 @@ MOST_OUTPUT = 8 << 20  # bytes printed before the code is ended
 FILE_SIZE = 16 << 20  # bytes of one file
 DISK = 64 << 20  # bytes of all its files
 START_SECONDS = 60.0  # for the interpreter to be ready, on a machine that is busy
+LOAD_SECONDS = 20.0  # for a function's code to be read, with what it imports
 _WATCH = 0.05  # seconds between two looks at the disk
 
 REASONS = {
@@ -236,13 +237,13 @@ class Function:
         with Function("def reward(prompt, completion, **row): return len(completion)", "reward") as f:
             f({"prompt": "Say hi", "completion": "hi"}).value     # 2
 
-    Its interpreter rests (SIGSTOP) while nobody calls it, and is ended and started anew when a call goes too far. For one
-    thread only: the kernel ends it with the thread that started it.
+    Its interpreter rests (SIGSTOP) while nobody calls it, and is ended and started anew when a call goes too far. For
+    one thread only: the kernel ends it with the thread that started it.
 
     Args:
         code: Python source that defines the function; run once at the start.
         name: Its name.
-        seconds: Wall time of one call; also of running ``code``.
+        seconds: Wall time of one call. Running ``code`` may take :data:`LOAD_SECONDS`.
         memory, packages: As for :func:`run`.
 
     Raises:
@@ -251,7 +252,8 @@ class Function:
 
     def __init__(self, code: str, name: str, seconds: float = 2, memory: int = 512 << 20, packages: bool = False):
         self.seconds = seconds
-        self.task = {"code": code, "function": name, "seconds": None, "memory": memory, "stdin": "", "packages": packages}
+        self.task = {"code": code, "function": name, "seconds": None, "memory": memory, "stdin": "",
+                     "packages": packages}
         self._open = contextlib.ExitStack()
         self._begin()
 
@@ -281,7 +283,7 @@ class Function:
         os.set_blocking(self._process.stdin.fileno(), False)
         made = self._ask(b"", START_SECONDS)  # the interpreter is there, and has shut itself in
         if made.code == "begun":
-            made = self._ask(b"", self.seconds)
+            made = self._ask(b"", max(self.seconds, LOAD_SECONDS))
         if made.code != "ready":
             self.close()
             if made.code == "refused":

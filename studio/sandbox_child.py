@@ -248,7 +248,8 @@ def main():
     results, token = task["results"], task.pop("token").encode()
     calls = os.fdopen(os.dup(0), "rb") if task.get("function") else None
     # Bound now: the code to come may put other functions in their place.
-    write, leave, dumps, loads, flushes = os.write, os._exit, json.dumps, json.loads, (sys.stdout.flush, sys.stderr.flush)
+    write, leave, dumps, loads = os.write, os._exit, json.dumps, json.loads
+    flushes = sys.stdout.flush, sys.stderr.flush
 
     def tell(made):
         write(results, token + dumps(made)[:60_000].encode() + b"\n")

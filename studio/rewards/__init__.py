@@ -80,7 +80,8 @@ def errors(rewards: Any) -> list[RewardError]:
         return [RewardError("No reward is chosen, so there is nothing to learn from.",
                             "Add one: 'The same number' for sums, 'A judge' where nothing can be computed.")]
     if len(rewards) > MOST:
-        return [RewardError(f"{len(rewards)} rewards are more than the {MOST} that one recipe takes.", "Leave some out.")]
+        return [RewardError(f"{len(rewards)} rewards are more than the {MOST} that one recipe takes.",
+                            "Leave some out.")]
     found: list[RewardError] = []
     for number, values in enumerate(rewards):
         try:
@@ -110,7 +111,8 @@ def _opened(number: int, values: dict[str, Any]) -> Reward:
         try:
             REWARDS.get(str(name))
         except StudioError as err:
-            raise RewardError(f"There is no reward '{name}'.", err.hint, number, "name", f"Reward {number + 1}") from err
+            raise RewardError(f"There is no reward '{name}'.", err.hint, number, "name",
+                              f"Reward {number + 1}") from err
     kind = REWARDS.get(name)
     try:
         return kind(name, kind.Options.model_validate(options))
@@ -125,7 +127,7 @@ def build(rewards: list[dict[str, Any]], ctx: Any, recipe: Any) -> list[Callable
 
     Each is ``f(prompts, completions, completion_ids=None, **columns) -> list[float | None]``: prompts and completions
     are texts or lists of messages, columns those of the dataset, one value a completion (``answer``, ``tests``,
-    ``tags``, ...). ``None`` means that this reward has nothing to say of that answer. ``__name__`` is unique among them;
+    ``tags``, ...). ``None`` means that this reward has nothing to say of that answer. ``__name__`` is unique;
     ``reasons`` holds why the answers of the last call were scored so; ``missing`` counts all answers without a score.
     To be ended by :func:`close`.
 

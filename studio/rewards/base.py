@@ -41,8 +41,8 @@ class Options(BaseModel):
 class Reference(Options):
     """Options of a reward that compares with what the row expects."""
 
-    column: str = field("", "Expected in", "The column or tag that holds what is expected. Left empty, it is the row's own "
-                        "answer.", group="advanced", max_length=200)
+    column: str = field("", "Expected in", "The column or tag that holds what is expected. Left empty, it is the "
+                        "row's own answer.", group="advanced", max_length=200)
 
 
 class Reward:

@@ -30,7 +30,7 @@ def tried(values: dict[str, Any], text: str | None = None, row: int = 0, generat
 
     Returns:
         ``rewards`` [{name, title, weight}], ``rows`` [{prompt, samples: [{kind, text, total, scores: [{score,
-        reason}]}]}] and ``notes`` (sentences). ``kind`` is ``reference`` (the row's own answer), ``damaged`` (that answer,
+        reason}]}]}] and ``notes`` (sentences). ``kind`` is ``reference`` (the row's own answer), ``damaged`` (the same,
         made wrong), ``model`` or ``typed``; a score or total is ``None`` where nothing can be said.
 
     Raises:
@@ -59,7 +59,8 @@ def tried(values: dict[str, Any], text: str | None = None, row: int = 0, generat
                                         "scores": mine})
     shown = [{"name": function.__name__, "title": function.reward.title, "weight": weight}
              for function, weight in zip(functions, weights, strict=True)]
-    return {"rewards": shown, "rows": [one for one in made if one["samples"]], "notes": heard.notes + _doubts(made, shown)}
+    return {"rewards": shown, "rows": [one for one in made if one["samples"]],
+            "notes": heard.notes + _doubts(made, shown)}
 
 
 def _rows(recipe: Any) -> list[dict[str, Any]]:
@@ -84,8 +85,8 @@ def damaged(answer: str) -> str:
 def _answers(recipe: Any, found: list[dict[str, Any]], heard: Heard) -> list[tuple[int, str, str]]:
     """What the model says as it is now."""
     longest = min(LONGEST, getattr(recipe, "max_completion_length", None) or LONGEST)
-    settings = SimpleNamespace(temperature=getattr(recipe, "temperature", 1.0), top_p=1.0, max_new_tokens=longest, seed=0,
-                               concurrency=1, timeout=120, price_in=0.0, price_out=0.0)
+    settings = SimpleNamespace(temperature=getattr(recipe, "temperature", 1.0), top_p=1.0, max_new_tokens=longest,
+                               seed=0, concurrency=1, timeout=120, price_in=0.0, price_out=0.0)
     made = []
     with llm.open(settings, Aside(None), recipe.model, "", "model") as client:
         for number, row in enumerate(found):
@@ -110,10 +111,11 @@ def _doubts(rows: list[dict[str, Any]], shown: list[dict[str, Any]]) -> list[str
     pairs = [(good, bad) for row in rows for good in row["samples"] for bad in row["samples"]
              if (good["kind"], bad["kind"]) == ("reference", "damaged")]
     notes = []
-    lost = [good for good, bad in pairs if good["total"] is None or bad["total"] is None or good["total"] <= bad["total"]]
+    lost = [good for good, bad in pairs
+            if good["total"] is None or bad["total"] is None or good["total"] <= bad["total"]]
     if lost:
-        notes.append(f"{len(lost)} of {len(pairs)} right answers score no higher than the same answer made wrong: these "
-                     "rewards do not tell right from wrong.")
+        notes.append(f"{len(lost)} of {len(pairs)} right answers score no higher than the same answer made wrong: "
+                     "these rewards do not tell right from wrong.")
     for number, one in enumerate(shown):
         values = [sample["scores"][number]["score"] for row in rows for sample in row["samples"]]
         if len(values) > 1 and set(values) == {None}:

@@ -10,8 +10,9 @@ from studio.rewards.base import Checked, Reference, Row
 
 
 class JsonSchemaOptions(Reference):
-    json_schema: str = field("", "JSON Schema", "The shape of a right answer, e.g. {\"type\": \"object\"}. Left empty, it "
-                             "is the row's own, in the column under 'Advanced'.", widget="text", max_length=20_000)
+    json_schema: str = field("", "JSON Schema", "The shape of a right answer, e.g. {\"type\": \"object\"}. Left "
+                             "empty, it is the row's own, in the column under 'Advanced'.", widget="text",
+                             max_length=20_000)
 
 
 class JsonSchema(Checked):

@@ -17,14 +17,14 @@ from studio.rewards.base import Reference, Reward, Row
 class JudgeOptions(Reference):
     judge: str = field("", "Judge", "The model that marks: one of yours, hub:owner/name, or the address of an "
                        "OpenAI-compatible server, http://host:port/v1.", widget="model", max_length=1000)
-    judge_model: str = field("", "Model at the address", "Which of that server's models judges. Left empty, the first it "
-                             "serves.", max_length=300, group="advanced")
-    rubric: str = field("", "Rubric", "What makes a good answer, in your words. Left empty: correct, complete, to the point, "
-                        "clear.", widget="text", max_length=20_000)
-    column: str = field("", "Reference answer in", "The column or tag that the judge is shown as the reference. Left empty, "
-                        "it sees none.", group="advanced", max_length=200)
-    concurrency: int = field(4, "At once", "Requests under way together. Servers answer many; a model of this computer gains "
-                             "little.", group="advanced", ge=1, le=64)
+    judge_model: str = field("", "Model at the address", "Which of that server's models judges. Left empty, the first "
+                             "it serves.", max_length=300, group="advanced")
+    rubric: str = field("", "Rubric", "What makes a good answer, in your words. Left empty: correct, complete, to the "
+                        "point, clear.", widget="text", max_length=20_000)
+    column: str = field("", "Reference answer in", "The column or tag that the judge is shown as the reference. Left "
+                        "empty, it sees none.", group="advanced", max_length=200)
+    concurrency: int = field(4, "At once", "Requests under way together. Servers answer many; a model of this "
+                             "computer gains little.", group="advanced", ge=1, le=64)
     timeout: float = field(120, "Longest wait", "A request without an answer by then is tried again.", group="advanced",
                            unit="s", ge=1, le=3600)
 
@@ -43,7 +43,8 @@ class Judge(Reward):
 
     def open(self, ctx: Any, recipe: Any) -> None:
         o = self.options
-        settings = SimpleNamespace(**CALM, seed=0, concurrency=o.concurrency, timeout=o.timeout, price_in=0.0, price_out=0.0)
+        settings = SimpleNamespace(**CALM, seed=0, concurrency=o.concurrency, timeout=o.timeout, price_in=0.0,
+                                   price_out=0.0)
         self.client = llm.open(settings, Aside(ctx), o.judge, o.judge_model, "judge")
 
     def scores(self, answers: list[str], rows: list[Row]) -> list[Verdict | Undecided]:
@@ -52,7 +53,8 @@ class Judge(Reward):
 
     def score(self, answer: str, row: Row) -> Verdict:
         try:
-            return verify.check("judge")(answer, row, self._ask, self.options.rubric, self.options.column, threshold=0.5)
+            return verify.check("judge")(answer, row, self._ask, self.options.rubric, self.options.column,
+                                         threshold=0.5)
         except llm.Failed as err:
             raise Undecided(f"the judge gave no answer: {err}") from err
 

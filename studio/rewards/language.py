@@ -16,8 +16,8 @@ _ENDS = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 
 class LanguageOptions(Options):
-    language: str = field("en", "Language", "The language of a good answer, as a code of two letters. Left empty, it is that of "
-                          "the question.", max_length=8, placeholder="that of the question", choices={
+    language: str = field("en", "Language", "The language of a good answer, as a code of two letters. Left empty, it "
+                          "is that of the question.", max_length=8, placeholder="that of the question", choices={
         "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian",
         "pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "ru": "Russian", "uk": "Ukrainian", "tr": "Turkish",
         "ar": "Arabic", "hi": "Hindi", "zh": "Chinese", "ja": "Japanese", "ko": "Korean"})
@@ -31,7 +31,8 @@ class Language(Reward):
 
     def check(self) -> None:
         if self.options.language and not re.fullmatch(r"[a-z]{2,3}", self.options.language):
-            raise StudioError(f"'{self.options.language}' is no code of a language.", "Write en, de or zh, say.", "language")
+            raise StudioError(f"'{self.options.language}' is no code of a language.", "Write en, de or zh, say.",
+                              "language")
 
     def score(self, answer: str, row: Row) -> Verdict:
         wanted = self.options.language or language.language(question_of(row.get("prompt")))

@@ -15,11 +15,11 @@ class LengthOptions(Options):
     unit: Literal["words", "tokens", "characters"] = field(
         "words", "Counted in", "What is counted. Tokens are those of the model that learns.",
         choices={"words": "Words", "tokens": "Tokens", "characters": "Characters"})
-    least: int = field(1, "At least", "Shorter answers score less, empty ones 0. 0 = also an empty answer is long enough.", ge=0,
-                       le=1_000_000)
+    least: int = field(1, "At least", "Shorter answers score less, empty ones 0. 0 = also an empty answer is long "
+                       "enough.", ge=0, le=1_000_000)
     most: int = field(50, "At most", "Longer answers score less.", ge=0, le=1_000_000)
-    slope: int = field(20, "Falls over", "How far outside the range the score has fallen to 0; 0 = at once. A slope can be "
-                       "learned from, an edge hardly.", ge=0, le=1_000_000)
+    slope: int = field(20, "Falls over", "How far outside the range the score has fallen to 0; 0 = at once. A slope "
+                       "can be learned from, an edge hardly.", ge=0, le=1_000_000)
 
 
 class Length(Reward):
@@ -38,7 +38,8 @@ class Length(Reward):
             from studio.library import refs
             from studio.trainers import load
 
-            self.tokenizer = load.tokenizer(refs.resolve_model(recipe.model), getattr(recipe, "trust_remote_code", False))
+            self.tokenizer = load.tokenizer(refs.resolve_model(recipe.model),
+                                            getattr(recipe, "trust_remote_code", False))
 
     def count(self, answer: str) -> int:
         if self.options.unit == "words":

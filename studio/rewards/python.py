@@ -22,12 +22,13 @@ EXAMPLE = '''def reward(prompt, completion, **row):
 
 
 class OwnPythonOptions(Options):
-    code: str = field("", "Code", "A function reward(prompt, completion, **row) that gives a number, None, or a number with "
-                      "its reason. 'row' holds the columns of the dataset.", widget="text", max_length=50_000,
+    code: str = field("", "Code", "A function reward(prompt, completion, **row) that gives a number, None, or a "
+                      "number with its reason. 'row' holds the columns of the dataset.", widget="text",
+                      max_length=50_000,
                       placeholder=EXAMPLE)
-    run_own_code: bool = field(False, "Run this code on this machine", "The code runs with your rights, shut into a sandbox "
-                               "without network, files or other programs. Tick this only for code that you wrote or read: no "
-                               "sandbox is perfect.")
+    run_own_code: bool = field(False, "Run this code on this machine", "The code runs with your rights, shut into a "
+                               "sandbox without network, files or other programs. Tick this only for code that you "
+                               "wrote or read: no sandbox is perfect.")
     seconds: float = field(2.0, "Time", "Of one answer. Beyond it the answer has no score.", unit="s", gt=0, le=60,
                            group="advanced")
     memory: int = field(512, "Memory", "Of the whole function, with what it imports.", unit="MB", ge=64, le=16_384,
@@ -45,20 +46,22 @@ class OwnPython(Reward):
     def check(self) -> None:
         if settings.shared():
             raise StudioError("Code of one's own is run on a private machine only; others can reach this studio.",
-                              "Use another reward, or start the studio for yourself: without --host, not on a Space.", "code")
+                              "Use another reward, or start the studio for yourself: without --host, not on a Space.",
+                              "code")
         if not self.options.code.strip():
             raise StudioError("There is no code.", f"Write a function {NAME}(prompt, completion, **row).", "code")
         try:
             body = ast.parse(self.options.code).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as err:
             line = f" in line {err.lineno}" if isinstance(err, SyntaxError) and err.lineno else ""
-            raise StudioError(f"The code is no Python{line}: {getattr(err, 'msg', err)}.", "Correct it.", "code") from err
+            raise StudioError(f"The code is no Python{line}: {getattr(err, 'msg', err)}.", "Correct it.",
+                              "code") from err
         if not any(isinstance(part, ast.FunctionDef) and part.name == NAME for part in body):
             raise StudioError(f"The code has no function '{NAME}'.",
                               f"Write def {NAME}(prompt, completion, **row): at the left margin.", "code")
         if not self.options.run_own_code:
-            raise StudioError("This would run code on this machine, with your rights and inside a sandbox that cannot be "
-                              "perfect.", "If you wrote or read the code, tick 'Run this code on this machine'.",
+            raise StudioError("This would run code on this machine, with your rights and inside a sandbox that cannot "
+                              "be perfect.", "If you wrote or read the code, tick 'Run this code on this machine'.",
                               "run_own_code")
         if lack := sandbox.missing():
             raise StudioError(f"The code cannot be run here: {lack}.", "Use another reward.", "code")

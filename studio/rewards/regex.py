@@ -27,8 +27,8 @@ class PatternOptions(Reference):
         choices={"": "A pattern of my own", "think_answer": "<think>…</think><answer>…</answer>",
                  "think": "<think>…</think>, then an answer", "boxed": "\\boxed{…} somewhere",
                  "final": "#### and the answer on the last line", "sentence": "One line that ends as a sentence"})
-    pattern: str = field("", "Pattern", "A regular expression that is found in a good answer; \\A and \\Z stand for its "
-                         "beginning and end. Left empty, it is the row's own, in the column under 'Advanced'.",
+    pattern: str = field("", "Pattern", "A regular expression that is found in a good answer; \\A and \\Z stand for "
+                         "its beginning and end. Left empty, it is the row's own, in the column under 'Advanced'.",
                          max_length=2000, when={"form": [""]})
     ignore_case: bool = field(False, "Ignore case", "Capital letters do not matter to the pattern.", group="advanced")
 

@@ -11,8 +11,10 @@ from studio.rewards.base import Options, Reward, Row
 
 
 class RepetitionOptions(Options):
-    n: int = field(3, "Words in a row", "How many words make one piece that must not come again. Fewer find more.", ge=1, le=20)
-    allowed: float = field(0.1, "Allowed", "The share of repeated pieces that costs nothing: some is ordinary language.",
+    n: int = field(3, "Words in a row", "How many words make one piece that must not come again. Fewer find more.",
+    ge=1, le=20)
+    allowed: float = field(0.1, "Allowed", "The share of repeated pieces that costs nothing: some is ordinary "
+                           "language.",
                            ge=0, lt=1)
 
 

@@ -11,9 +11,10 @@ from studio.rewards.base import Checked, Reference, Row
 
 
 class UnitTestsOptions(Reference):
-    column: str = field("tests", "Tests in", "The column or tag that holds the tests: Python asserts, test functions, or "
-                        "inputs with their outputs.", min_length=1, max_length=200)
-    seconds: float = field(5.0, "Time", "Processor time that an answer's code and its tests get.", unit="s", gt=0, le=120,
+    column: str = field("tests", "Tests in", "The column or tag that holds the tests: Python asserts, test functions, "
+                        "or inputs with their outputs.", min_length=1, max_length=200)
+    seconds: float = field(5.0, "Time", "Processor time that an answer's code and its tests get.", unit="s",
+    gt=0, le=120,
                            group="advanced")
     memory: int = field(512, "Memory", "Memory that they get.", unit="MB", ge=64, le=16_384, group="advanced")
     packages: bool = field(False, "Installed packages", "The code may import what is installed beside the studio, e.g. "

@@ -178,7 +178,7 @@ def test_tests_in_the_sandbox_give_their_share():
 
 # ---- code of one's own
 
-OWN = {"name": "python", "run_own_code": True, "seconds": 1.0}
+OWN = {"name": "python", "run_own_code": True, "seconds": 2.0}
 
 
 def own(body: str, answers: list[str], ctx: Ctx | None = None, **columns: list) -> tuple[list, list[str]]:
@@ -247,6 +247,7 @@ def test_own_code_that_never_works_ends_the_run_with_the_reason(monkeypatch):
                        ("while True: pass\ndef reward(**row): return 1", "too long")):
         with pytest.raises(rewards.RewardError, match=word) as refused:
             rewards.build([OWN | {"code": code}], None, None)
+        monkeypatch.setattr(sandbox, "LOAD_SECONDS", 1.0)
         assert refused.value.number == 0
 
 
