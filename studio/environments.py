@@ -1,8 +1,9 @@
-"""Environments of their own: a folder of the workspace with one other version of a library, made when a method first needs
-it. TRL 1.16 has neither PPO nor PRM any more; TRL 1.12, which has both, works with all else that is installed.
+"""Environments of their own: a folder of the workspace with one other version of a library, made at first need.
 
-A worker whose method names one makes it, if it is not there, and then becomes a fresh process with that folder in front of
-its path. The process id stays, so guardian, stop and logs are the same as for any other run.
+TRL 1.16 has neither PPO nor PRM any more; TRL 1.12, which has both, works with all else that is installed.
+
+A worker whose method names one makes it, if it is not there, and then becomes a fresh process with that folder in
+front of its path. The process id stays, so guardian, stop and logs are the same as for any other run.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def make(name: str, ctx: Any) -> bool:
         part = target.with_name(f"{name}.part")
         for torn in (target, part):
             shutil.rmtree(torn, ignore_errors=True)
-        ctx.log(f"Fetching {KNOWN[name].requirement.replace('==', ' ')} ({KNOWN[name].megabytes} MB), once for all runs.")
+        ctx.log(f"Fetching {KNOWN[name].requirement.replace('==', ' ')} ({KNOWN[name].megabytes} MB), once for all "
+                f"runs.")
         try:
             lines, code = _pip(KNOWN[name].requirement, part, ctx)
             if ctx.stop_requested:
@@ -128,9 +130,11 @@ def _alone(path: Path, ctx: Any) -> Iterator[None]:
 
 def _pip(requirement: str, target: Path, ctx: Any) -> tuple[list[str], int]:
     """Run pip; (its lines, its exit code). Ends it when a stop is asked for."""
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar",
+               "off",
                "--no-deps", "--target", str(target), requirement]
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONUNBUFFERED": "1", "PIP_USER": "0"}
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONUNBUFFERED": "1",
+                                                                                      "PIP_USER": "0"}
     target.mkdir(parents=True)
     with (target / "pip.log").open("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
@@ -148,7 +152,8 @@ def _reason(made: Environment, lines: list[str]) -> StudioError:
     text = "\n".join(lines)
     what = made.requirement.replace("==", " ")
     if "No space left on device" in text:
-        return StudioError(f"The disk ran full while fetching {what}.", f"Free {made.megabytes * 3} MB and start again.")
+        return StudioError(f"The disk ran full while fetching {what}.", f"Free {made.megabytes * 3} MB and start "
+                           f"again.")
     if _NETWORK.search(text):
         return StudioError(f"{what} could not be fetched: the package index cannot be reached.",
                            "This method needs it once. Check the network connection and start again.")

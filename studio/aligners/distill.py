@@ -17,20 +17,23 @@ class DistillFields(LengthFields, AlignRecipe):
     """Fields of a distillation."""
 
     teacher_model: str = field(
-        "", "Teacher", "The model that is learned from, usually a larger or a tuned one. It is only read.", widget="model",
+        "", "Teacher", "The model that is learned from, usually a larger or a tuned one. It is only read.",
+        widget="model",
         max_length=1000)
     lmbda: float = field(
-        0.5, "Share of own answers", "How often the model learns from what it wrote itself, instead of from the given answers. "
-        "0 = never, which is quickest; higher mends the mistakes it really makes.", group="method", library=GKD, ge=0, le=1)
+        0.5, "Share of own answers", "How often the model learns from what it wrote itself, instead of from the given "
+        "answers. 0 = never, which is quickest; higher mends the mistakes it really makes.", group="method",
+        library=GKD, ge=0, le=1)
     beta: float = field(
-        0.5, "Beta", "Which divergence is lowered. Towards 0 it covers all that the teacher would say, towards 1 it settles on "
-        "what the teacher likes best; 0.5 is between.", group="method", library=GKD, ge=0, le=1)
+        0.5, "Beta", "Which divergence is lowered. Towards 0 it covers all that the teacher would say, towards 1 it "
+        "settles on what the teacher likes best; 0.5 is between.", group="method", library=GKD, ge=0, le=1)
     temperature: float = field(
-        0.9, "Temperature", "How freely its own answers are drawn. Higher explores more.", group="method", library=GKD, gt=0,
+        0.9, "Temperature", "How freely its own answers are drawn. Higher explores more.", group="method", library=GKD,
+        gt=0,
         le=5)
     seq_kd: bool = field(
-        False, "The teacher answers", "On: where the model does not learn from its own answers, the teacher writes them, instead "
-        "of those of the data.", group="method", library=GKD)
+        False, "The teacher answers", "On: where the model does not learn from its own answers, the teacher writes "
+        "them, instead of those of the data.", group="method", library=GKD)
 
 
 class DistillMethod(OnlineMethod):
@@ -62,7 +65,8 @@ class DistillMethod(OnlineMethod):
             raise StudioError(err.message, err.hint, "teacher_model") from err
         super().check(recipe)
         if recipe.teacher_model == recipe.model:
-            raise StudioError("The teacher is the model itself, which has nothing to learn from it.", "Choose another one.",
+            raise StudioError("The teacher is the model itself, which has nothing to learn from it.", "Choose another "
+                              "one.",
                               "teacher_model")
         if cls.same_words:
             cls.same_vocabulary(recipe, "Use GOLD, which compares across tokenizers.")

@@ -1,4 +1,4 @@
-"""What the methods share that let the model write and judge what it wrote: fields, refusals, counting. No torch here."""
+"""What the methods share that let the model write and judge what it wrote: fields, refusals, counting. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from studio.method import Estimate
 from studio.recipe import Recipe, field
 
 GRPO = "trl.GRPOConfig"
-WRITING = 2.2  # a token that is written costs as much as this many that are learned from (GRPO, starter, 32 answers of 48)
+# A token that is written costs as much time as this many that are learned from (GRPO, starter, 32 answers of 48).
+WRITING = 2.2
 
 
 def has_vllm() -> bool:
@@ -24,12 +25,12 @@ class SampleFields(Recipe):
     """How the model draws its answers."""
 
     max_completion_length: int = field(
-        48, "Longest answer", "The model writes at most this many tokens. Writing takes most of the time: as short as the "
-        "task allows. 48 suits the starter; 256 to 4096 is usual for large models that reason.", group="method",
+        48, "Longest answer", "The model writes at most this many tokens. Writing takes most of the time: as short as "
+        "the task allows. 48 suits the starter; 256 to 4096 is usual for large models that reason.", group="method",
         library=GRPO, unit="tokens", ge=1, le=131072)
     temperature: float = field(
-        1.0, "Temperature", "How freely words are drawn. Lower makes the answers alike, so that there is nothing to choose "
-        "between; 0.7 to 1.2 is usual.", group="method", library=GRPO, gt=0, le=5)
+        1.0, "Temperature", "How freely words are drawn. Lower makes the answers alike, so that there is nothing to "
+        "choose between; 0.7 to 1.2 is usual.", group="method", library=GRPO, gt=0, le=5)
     top_p: float = field(
         1.0, "Top p", "Only the likeliest words that together make up this share are drawn. 1 = all, which is what the "
         "method assumes; a little less keeps nonsense out.", group="method", library=GRPO, gt=0, le=1)
@@ -37,22 +38,22 @@ class SampleFields(Recipe):
         0, "Top k", "Only this many of the likeliest words are drawn; 0 = all. Lower is safer and explores less.",
         group="method", library=GRPO, ge=0, le=1_000_000)
     min_p: float | None = field(
-        None, "Min p", "Words less likely than this share of the likeliest are not drawn; 0.01 to 0.2 is usual. Left empty, "
-        "it is off.", group="advanced", library=GRPO, ge=0, le=1)
+        None, "Min p", "Words less likely than this share of the likeliest are not drawn; 0.01 to 0.2 is usual. Left "
+        "empty, it is off.", group="advanced", library=GRPO, ge=0, le=1)
     repetition_penalty: float = field(
-        1.0, "Repetition penalty", "Above 1, words that were written already are less likely. 1 = off, which keeps what is "
-        "drawn and what is learned the same.", group="advanced", library=GRPO, gt=0, le=5)
+        1.0, "Repetition penalty", "Above 1, words that were written already are less likely. 1 = off, which keeps "
+        "what is drawn and what is learned the same.", group="advanced", library=GRPO, gt=0, le=5)
     use_vllm: bool = field(
-        False, "Write with vLLM", "The answers are drawn by vLLM, many times faster for large models on a GPU. Off: by the "
-        "model itself.", group="method", library=GRPO, shown="studio.aligners.online:has_vllm")
+        False, "Write with vLLM", "The answers are drawn by vLLM, many times faster for large models on a GPU. Off: by "
+        "the model itself.", group="method", library=GRPO, shown="studio.aligners.online:has_vllm")
 
 
 class RewardFields(Recipe):
     """What makes an answer a good one."""
 
     rewards: list[dict[str, Any]] = field(
-        [], "Rewards", "Functions that score each answer; their weighted sum is what the model learns to raise. Try them on a "
-        "few samples before the start.", widget="rewards", max_length=20)
+        [], "Rewards", "Functions that score each answer; their weighted sum is what the model learns to raise. Try "
+        "them on a few samples before the start.", widget="rewards", max_length=20)
     load_best_model_at_end: bool = field(
         True, "Keep the best", "On: the checkpoint whose answers to the validation prompts earned the most becomes the "
         "result. Off: the last one.", group="watch", library=GRPO)
@@ -62,29 +63,31 @@ class GroupFields(RewardFields, SampleFields):
     """Learning from several answers to the same prompt, compared with each other."""
 
     num_generations: int = field(
-        8, "Answers a prompt", "How many answers to each prompt are compared. More finds a good one more often and costs as "
-        "much more time; 4 to 16 is usual.", group="method", library=GRPO, ge=2, le=1024)
+        8, "Answers a prompt", "How many answers to each prompt are compared. More finds a good one more often and "
+        "costs as much more time; 4 to 16 is usual.", group="method", library=GRPO, ge=2, le=1024)
     steps_per_generation: int = field(
-        0, "Steps a generation", "The answers drawn at once are enough for this many batches. More writes in larger, faster "
-        "portions, and the model learns from answers that are a little old. 0 = as many as the gradient accumulation.",
+        0, "Steps a generation", "The answers drawn at once are enough for this many batches. More writes in larger, "
+        "faster portions, and the model learns from answers that are a little old. 0 = as many as the gradient "
+        "accumulation.",
         group="method", library=GRPO, ge=0, le=1024)
     num_iterations: int = field(
-        1, "Passes over the answers", "How often each answer is learned from before new ones are drawn. More saves writing; "
-        "above 4 the clipping below holds most of it back.", group="method", library=GRPO, ge=1, le=64)
+        1, "Passes over the answers", "How often each answer is learned from before new ones are drawn. More saves "
+        "writing; above 4 the clipping below holds most of it back.", group="method", library=GRPO, ge=1, le=64)
     epsilon: float = field(
-        0.2, "Clipping (epsilon)", "How far the likelihood of an answer may move before it is no longer pushed. Smaller is "
-        "calmer and slower.", group="method", library=GRPO, gt=0, le=10)
+        0.2, "Clipping (epsilon)", "How far the likelihood of an answer may move before it is no longer pushed. "
+        "Smaller is calmer and slower.", group="method", library=GRPO, gt=0, le=10)
     epsilon_high: float | None = field(
-        None, "Clipping upwards", "The same for answers that become likelier: above epsilon it keeps the model exploring (0.28 "
-        "in DAPO). Left empty, it is the same.", group="method", library=GRPO, gt=0, le=100)
+        None, "Clipping upwards", "The same for answers that become likelier: above epsilon it keeps the model "
+        "exploring (0.28 in DAPO). Left empty, it is the same.", group="method", library=GRPO, gt=0, le=100)
     mask_truncated_completions: bool = field(
-        False, "Leave out cut answers", "On: answers that did not end within the longest length are not learned from. Off: "
-        "they count with the reward they got, usually none.", group="method", library=GRPO)
+        False, "Leave out cut answers", "On: answers that did not end within the longest length are not learned from. "
+        "Off: they count with the reward they got, usually none.", group="method", library=GRPO)
     per_device_train_batch_size: int = field(
-        16, "Batch size", "Answers that a step looks at together; a multiple of the answers a prompt. More is steadier and "
-        "needs more memory.", group="training", library=GRPO, ge=1, le=4096)
+        16, "Batch size", "Answers that a step looks at together; a multiple of the answers a prompt. More is steadier "
+        "and needs more memory.", group="training", library=GRPO, ge=1, le=4096)
     num_train_epochs: float = field(
-        1.0, "Epochs", "How often each prompt is answered. 1 to 3 is usual; the answers are new each time.", group="training",
+        1.0, "Epochs", "How often each prompt is answered. 1 to 3 is usual; the answers are new each time.",
+        group="training",
         library=GRPO, gt=0, le=1000)
 
 
@@ -161,11 +164,12 @@ class OnlineMethod(AlignMethod):
         room -= getattr(recipe, cls.new_tokens)
         kept = [row for row in rows if _tokens(tokenizer, prompt_of(row)) <= room]
         if not kept:
-            raise StudioError(f"Every prompt is longer than the {room} tokens that answers leave of the model's context.",
+            raise StudioError(f"Every prompt is longer than the {room} tokens that answers leave of the model's "
+                              f"context.",
                               "Shorten 'Longest answer', or choose shorter prompts.", cls.new_tokens)
         if len(kept) < len(rows):
-            ctx.warning("prompts_too_long", f"{len(rows) - len(kept)} of {len(rows)} prompts are left out: they are longer "
-                        f"than {room} tokens, so that no whole answer would fit.",
+            ctx.warning("prompts_too_long", f"{len(rows) - len(kept)} of {len(rows)} prompts are left out: they are "
+                        f"longer than {room} tokens, so that no whole answer would fit.",
                         "Shorten 'Longest answer', or choose a model with a longer context.")
         return kept
 
@@ -196,7 +200,8 @@ class OnlineMethod(AlignMethod):
 
     @classmethod
     def script(cls, recipe: Any) -> str:
-        raise StudioError(f"{cls.title} has no script to copy.", "GRPO, RLOO and the methods on pairs have one.", "method")
+        raise StudioError(f"{cls.title} has no script to copy.", "GRPO, RLOO and the methods on pairs have one.",
+                          "method")
 
 
 class RewardMethod(OnlineMethod):
@@ -248,8 +253,8 @@ class GroupMethod(RewardMethod):
         check_groups(recipe)
         super().check(recipe)
         if recipe.extra.get("sync_ref_model"):
-            raise StudioError("A reference that follows the model is not kept in checkpoints, so that a stopped run could "
-                              "not go on as it was.", "Leave sync_ref_model out.", "extra")
+            raise StudioError("A reference that follows the model is not kept in checkpoints, so that a stopped run "
+                              "could not go on as it was.", "Leave sync_ref_model out.", "extra")
         rows, _ = plan._measure(recipe)
         if rows is not None:
             enough(recipe, rows)
@@ -267,7 +272,8 @@ class GroupMethod(RewardMethod):
         if recipe.max_steps > 0:
             return recipe.max_steps
         enough(recipe, samples)
-        batches = samples * recipe.num_generations // per_generation(recipe) * drawn_steps(recipe) * recipe.num_iterations
+        drawn = samples * recipe.num_generations // per_generation(recipe)
+        batches = drawn * drawn_steps(recipe) * recipe.num_iterations
         return max(1, math.ceil(recipe.num_train_epochs * math.ceil(batches / recipe.gradient_accumulation_steps)))
 
     @classmethod
@@ -291,8 +297,8 @@ def enough(recipe: Any, rows: int) -> None:
     """
     prompts = per_generation(recipe) // recipe.num_generations
     if rows < prompts:
-        raise StudioError(f"{prompts} prompts are answered at once, and there are {rows}.", "Lower the batch size or the "
-                          "steps a generation, or take more data.", "per_device_train_batch_size")
+        raise StudioError(f"{prompts} prompts are answered at once, and there are {rows}.", "Lower the batch size or "
+                          "the steps a generation, or take more data.", "per_device_train_batch_size")
 
 
 def context_of(model: Any) -> int | None:
@@ -314,4 +320,5 @@ def prompt_of(row: dict[str, Any]) -> Any:
 def _tokens(tokenizer: Any, prompt: Any) -> int:
     if isinstance(prompt, str):
         return len(tokenizer(prompt)["input_ids"])
-    return len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"])
+    return len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True,
+                                             return_dict=True)["input_ids"])

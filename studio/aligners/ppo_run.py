@@ -1,7 +1,7 @@
 """The run of PPO, inside the environment with TRL 1.12. Imports torch, so only that worker imports this module.
 
-TRL's PPO has a loop of its own, without checkpoints that it could go on from: a stopped run gives the policy as it is by
-then, and a resumed one begins again. Both are said.
+TRL's PPO has a loop of its own, without checkpoints that it could go on from: a stopped run gives the policy as it
+is by then, and a resumed one begins again. Both are said.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     steps = method.steps(recipe, len(rows))
     batch = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
     if len(rows) < batch:
-        raise StudioError(f"{batch} prompts are answered at once, and there are {len(rows)}.", "Lower the batch size, or take "
-                          "more data.", "per_device_train_batch_size")
+        raise StudioError(f"{batch} prompts are answered at once, and there are {len(rows)}.", "Lower the batch size, "
+                          "or take more data.", "per_device_train_batch_size")
     ctx.log(f"{len(rows)} prompts; {steps} steps.")
     (ctx.run_dir / "data.json").write_text("{}")
     transformers.set_seed(recipe.seed)
@@ -83,7 +83,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     trainer = _trainer(method, recipe, ctx, ref, tokenizer, rows, steps, PPOConfig, PPOTrainer)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(_Told(trainer, ctx, recipe.sample_prompts, recipe.eval_steps or max(1, steps // 10), tokenizer))
+    trainer.add_callback(_Told(trainer, ctx, recipe.sample_prompts, recipe.eval_steps or max(1, steps // 10),
+                               tokenizer))
     ctx.progress(0, steps)
     try:
         trainer.train()
@@ -99,7 +100,8 @@ def _trainer(method: Any, recipe: Any, ctx: Any, ref: Any, tokenizer: Any, rows:
     policy = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=lora is None,
                         quantization=method.quantization(recipe))
     reward_ref = refs.fetched(refs.resolve_model(recipe.reward_model))
-    reward, value = (load.model(reward_ref, dtype, recipe.trust_remote_code, gpu, merge=True, head="reward") for _ in range(2))
+    reward, value = (load.model(reward_ref, dtype, recipe.trust_remote_code, gpu, merge=True,
+                                head="reward") for _ in range(2))
     reward.eval().requires_grad_(False)
     adapter = None
     if lora:
@@ -132,7 +134,8 @@ def _trainer(method: Any, recipe: Any, ctx: Any, ref: Any, tokenizer: Any, rows:
                     ctx.rollout(step, **roll)
 
     Told.rolls = []
-    made = Told(args=args, processing_class=tokenizer, model=policy, ref_model=None, reward_model=reward, value_model=value,
+    made = Told(args=args, processing_class=tokenizer, model=policy, ref_model=None, reward_model=reward,
+                value_model=value,
                 train_dataset=Dataset.from_dict({"input_ids": ids}), peft_config=adapter)
     _listen(made, reward, tokenizer)
     return made
@@ -156,8 +159,10 @@ def _listen(trainer: Any, reward: Any, tokenizer: Any) -> None:
         mean = sum(value for *_, value in rolls) / len(rolls)
         rolls.sort(key=lambda one: -one[2])
         places = sorted({round(i * (len(rolls) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
-        type(trainer).rolls = [{"prompt": _short(prompt), "completion": _short(text), "rewards": {"reward_model": value},
-                                "advantage": round(value - mean, 4)} for prompt, text, value in (rolls[i] for i in places)]
+        type(trainer).rolls = [{"prompt": _short(prompt), "completion": _short(text),
+                                "rewards": {"reward_model": value},
+                                "advantage": round(value - mean, 4)} for prompt, text,
+                                value in (rolls[i] for i in places)]
 
     module.batch_generation = drawn
     backbone = getattr(reward, reward.base_model_prefix)

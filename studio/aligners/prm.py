@@ -25,11 +25,12 @@ class PrmRecipe(PreferenceRecipe):
     learning_rate: float = rate(1e-3, "1e-5 to 5e-5 (LoRA: 1e-4)")
     num_train_epochs: float = epochs(3.0)
     step_separator: str = field(
-        "\\n", "Between steps", "What stands after each step; the model judges there. \\n is a new line.", group="method",
+        "\\n", "Between steps", "What stands after each step; the model judges there. \\n is a new line.",
+        group="method",
         min_length=1, max_length=20)
     train_on_last_step_only: bool = field(
-        False, "Only the last step", "On: only the last step's mark is learned, as for a reward model of whole answers. Off: "
-        "every step's.", group="method")
+        False, "Only the last step", "On: only the last step's mark is learned, as for a reward model of whole "
+        "answers. Off: every step's.", group="method")
 
 
 def rows_of(ref: str) -> list[dict[str, Any]]:
@@ -43,8 +44,8 @@ def rows_of(ref: str) -> list[dict[str, Any]]:
     source, label = formats.open_source(ref)
     made = [row for row in map(_row, source) if row]
     if not made:
-        raise StudioError(f"{label} has no solutions with marked steps.", "Each row needs 'prompt', 'completions' (a list of "
-                          "steps) and 'labels' (true or false for each step).", "dataset")
+        raise StudioError(f"{label} has no solutions with marked steps.", "Each row needs 'prompt', 'completions' (a "
+                          "list of steps) and 'labels' (true or false for each step).", "dataset")
     return made
 
 
@@ -52,7 +53,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any] | None:
     prompt, steps, labels = row.get("prompt"), row.get("completions"), row.get("labels")
     if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
         prompt = prompt[-1].get("content")
-    if not (isinstance(prompt, str) and isinstance(steps, list) and isinstance(labels, list) and 0 < len(steps) == len(labels)):
+    if not (isinstance(prompt, str) and isinstance(steps, list) and isinstance(labels,
+                                                                               list) and 0 < len(steps) == len(labels)):
         return None
     if not all(isinstance(step, str) for step in steps) or not all(label in (0, 1) for label in labels):
         return None
@@ -96,8 +98,9 @@ class Prm(AlignMethod):
             source, label = formats.open_source(recipe.dataset)
             first = list(islice(source, 200))
             if first and not any(map(_row, first)):
-                raise StudioError(f"{label} has no solutions with marked steps.", "Each row needs 'prompt', 'completions' (a "
-                                  "list of steps) and 'labels' (true or false for each step).", "dataset")
+                raise StudioError(f"{label} has no solutions with marked steps.", "Each row needs 'prompt', "
+                                  "'completions' (a list of steps) and 'labels' (true or false for each step).",
+                                  "dataset")
         if recipe.extra:
             raise StudioError("A process reward model has no further settings here.", "Leave the table empty.", "extra")
         if recipe.num_processes > 1 or recipe.strategy != "ddp":
@@ -117,7 +120,8 @@ class Prm(AlignMethod):
 
     @classmethod
     def script(cls, recipe: Any) -> str:
-        raise StudioError("A process reward model is trained with another release of TRL than this script would be for.",
+        raise StudioError("A process reward model is trained with another release of TRL than this script would be "
+                          "for.",
                           "Train a reward model on pairs, which TRL still has.", "method")
 
     @classmethod

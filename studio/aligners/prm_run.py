@@ -56,7 +56,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     args = settings.make(imported(PRM), {name: value for name, value in values.items() if name in known}, recipe)
     trainer = kept.kept(imported(method.trainer))(
         model=model, args=args, train_dataset=Dataset.from_list(train),
-        eval_dataset=Dataset.from_list(held) if held else None, processing_class=tokenizer, peft_config=adapter, ctx=ctx,
+        eval_dataset=Dataset.from_list(held) if held else None, processing_class=tokenizer, peft_config=adapter,
+        ctx=ctx,
         keep=recipe.save_total_limit, best=recipe.load_best_model_at_end and bool(held),
         patience=recipe.early_stopping_patience)
     kept.go(trainer, recipe, ctx, [])

@@ -19,21 +19,21 @@ class RlooRecipe(GroupRecipe):
 
     learning_rate: float = rate(5e-4, "1e-6 to 5e-6 (LoRA: ten times that)")
     num_generations: int = field(
-        4, "Answers a prompt", "How many answers to each prompt are compared, each with the mean of the others. More is "
-        "steadier and costs as much more time; 2 to 8 is usual.", group="method", library=RLOO, ge=2, le=1024)
+        4, "Answers a prompt", "How many answers to each prompt are compared, each with the mean of the others. More "
+        "is steadier and costs as much more time; 2 to 8 is usual.", group="method", library=RLOO, ge=2, le=1024)
     beta: float = field(
-        0.05, "KL penalty (beta)", "Taken off the reward for moving away from the model it was. Higher changes less; 0 = not at "
-        "all.", group="method", library=RLOO, ge=0, le=10)
+        0.05, "KL penalty (beta)", "Taken off the reward for moving away from the model it was. Higher changes less; 0 "
+        "= not at all.", group="method", library=RLOO, ge=0, le=10)
     normalize_advantages: bool = field(
-        False, "Normalise advantages", "Divides how much better an answer is by the spread of the whole step. Calms rewards of "
-        "very different size.", group="method", library=RLOO)
+        False, "Normalise advantages", "Divides how much better an answer is by the spread of the whole step. Calms "
+        "rewards of very different size.", group="method", library=RLOO)
 
 
 class Rloo(GroupMethod):
     """REINFORCE, leave one out."""
 
     title = "RLOO"
-    summary = "Compares each answer with the mean of the others to the same prompt: the plainest way to learn from rewards."
+    summary = "Compares each answer with the mean of the others to its prompt: the plainest way to learn from rewards."
     paper = "https://arxiv.org/abs/2402.14740"
     Recipe = RlooRecipe
     trainer = "trl.RLOOTrainer"

@@ -1,5 +1,7 @@
-"""Trainers that write while they learn: roll-outs a person can read, a stop that is heard while writing, and resumes that
-are exact although answers are drawn for several steps at once. Imports torch, so only worker-side code imports this module.
+"""Trainers that write while they learn: roll-outs a person can read, a stop that is heard while writing, and resumes
+that are exact although answers are drawn for several steps at once.
+
+Imports torch, so only worker-side code imports this module.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ class Heard:
 class Writes:
     """Put in front of a trainer that writes. Subclasses name the trainer's own methods that do.
 
-    The stop is heard at each word. What was drawn since the last whole step is given up then, and the state of that step
-    is stored, random numbers included, so that a resumed run draws the same answers again.
+    The stop is heard at each word. What was drawn since the last whole step is given up then, and the state of that
+    step is stored, random numbers included, so that a resumed run draws the same answers again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -157,7 +159,7 @@ class Writes:
             return None
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Every validation draws with the same seed, so that two differ by the model alone; training goes on undisturbed."""
+        """Every validation draws with the same seed: two differ by the model alone. Training goes on undisturbed."""
         with same_randomness():
             torch.manual_seed(self.args.seed)
             return super().evaluate(*args, **kwargs)
@@ -202,11 +204,12 @@ class _Rewarded(Writes):
 
 
 class Groups(_Rewarded):
-    """GRPO and RLOO, whose answers are drawn for a cycle of steps. Stops, checkpoints and validations wait for its end."""
+    """GRPO and RLOO draw answers for a cycle of steps. Stops, checkpoints and validations wait for its end."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if getattr(self, "ref_model", None) is not None:  # TRL loads it by name: without the adapter folded into the model
+        if getattr(self, "ref_model",
+                   None) is not None:  # TRL loads it by name: without the adapter folded into the model
             self.ref_model.load_state_dict(self.accelerator.unwrap_model(self.model).state_dict())
 
     def most_words(self) -> int:

@@ -1,6 +1,8 @@
-"""The rounds of rejection sampling, in one process. Everything a round makes lies in ``rounds/N`` of the run's folder, so
-that a stopped run goes on in its round: at the next batch of prompts while it draws, at the last checkpoint while it
-learns. Every batch draws with a seed of its own, so that it draws the same whenever it is drawn.
+"""The rounds of rejection sampling, in one process.
+
+Everything a round makes lies in ``rounds/N`` of the run's folder, so that a stopped run goes on in its round: at the
+next batch of prompts while it draws, at the last checkpoint while it learns. Every batch draws
+with a seed of its own, so that it draws the same whenever it is drawn.
 """
 
 from __future__ import annotations
@@ -108,7 +110,8 @@ def _same_data(digest: str, ctx: Any) -> None:
     kept.same_data(digest, 0, ctx)
 
 
-def _rounds(recipe: Any, ctx: Any, start: Any, tokenizer: Any, train: list, held: list, functions: list) -> dict[str, Any]:
+def _rounds(recipe: Any, ctx: Any, start: Any, tokenizer: Any, train: list, held: list, functions: list) -> dict[str,
+                                                                                                                 Any]:
     home = ctx.run_dir / "rounds"
     history = _history(home)
     ctx.began, ctx.first = time.monotonic(), len(history) - 1 if history else 0
@@ -158,11 +161,13 @@ def _opened(recipe: Any, ref: Any) -> Any:
 
     gpu = settings.has_gpu()
     dtype = plan.load_dtype(recipe, gpu, recipe.train == "lora")
-    return load.model(ref, dtype, recipe.trust_remote_code, gpu, quantization=RejectionSampling.quantization(recipe)).eval()
+    return load.model(ref, dtype, recipe.trust_remote_code, gpu,
+                      quantization=RejectionSampling.quantization(recipe)).eval()
 
 
-def _write(recipe: Any, ctx: Any, model: Any, tokenizer: Any, prompts: list, copies: int, seed: int) -> list[str] | None:
-    """``copies`` answers to each prompt, one after the other; greedy ones where it is 0. ``None``: stopped meanwhile."""
+def _write(recipe: Any, ctx: Any, model: Any, tokenizer: Any, prompts: list, copies: int,
+           seed: int) -> list[str] | None:
+    """``copies`` answers to each prompt, one after the other; greedy ones for 0. ``None``: stopped meanwhile."""
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -243,10 +248,12 @@ def _pairs(recipe: Any, part: Round, ref: Any, tokenizer: Any, rows: list, funct
             out.write(json.dumps(drawn[-1], ensure_ascii=False) + "\n")
             out.flush()
             part.through(DRAWN * (at + 1) / len(batches))
-    found = [pair for batch, one in zip(batches, drawn, strict=True) for pair in _best_and_worst(recipe, rows, batch, one)]
+    found = [pair for batch, one in zip(batches, drawn, strict=True) for pair in _best_and_worst(recipe, rows, batch,
+                                                                                                 one)]
     everything = [value for one in drawn for value in one["rewards"]]
     part.metric(0, {"drawn_reward": float(np.mean(everything)), "pairs": len(found), "prompts": len(mine)})
-    part.log(f"Round {part.number}: {len(everything)} answers to {len(mine)} prompts, of which {len(found)} give a pair.")
+    part.log(f"Round {part.number}: {len(everything)} answers to {len(mine)} prompts, of which {len(found)} give a "
+             f"pair.")
     part_path = path.with_suffix(".part")
     part_path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found), "utf-8")
     part_path.rename(path)
@@ -327,9 +334,10 @@ def _marking(trainer: type) -> type:
     return Marking
 
 
-def _judged(recipe: Any, part: Round, model: Any, tokenizer: Any, rows: list, functions: list, before: list[float] | None,
+def _judged(recipe: Any, part: Round, model: Any, tokenizer: Any, rows: list, functions: list,
+            before: list[float] | None,
             more: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Greedy answers to the held-out prompts, their rewards, and how often they win against the start's; a tie is half."""
+    """Greedy answers to the held-out prompts: their rewards, and how often they beat the start's; a tie is half."""
     texts: list[str] = []
     for at in range(0, len(rows), BATCH):
         made = _write(recipe, part, model, tokenizer, [row["prompt"] for row in rows[at:at + BATCH]], 0, recipe.seed)
@@ -340,8 +348,10 @@ def _judged(recipe: Any, part: Round, model: Any, tokenizer: Any, rows: list, fu
         texts += made
     totals, _ = _score(recipe, rows, texts, functions)
     write_json(part.run_dir / "answers.json", {"rewards": totals, "texts": texts})
-    wins = [0.5] * len(totals) if before is None else [(a > b) + 0.5 * (a == b) for a, b in zip(totals, before, strict=True)]
-    done = {"round": part.number, "step": 0, "eval_reward": float(np.mean(totals)), "win_rate": float(np.mean(wins))} | (
+    wins = [0.5] * len(totals) if before is None else [(a > b) + 0.5 * (a == b) for a, b in zip(totals, before,
+                                                                                                strict=True)]
+    done = {"round": part.number, "step": 0, "eval_reward": float(np.mean(totals)),
+            "win_rate": float(np.mean(wins))} | (
         more or {})
     part._ctx.metric(done["step"], {key: done[key] for key in ("eval_reward", "win_rate", "round")})
     for prompt in rows[:2]:
@@ -359,7 +369,8 @@ def _finish(recipe: Any, ctx: Any, start: Any, history: list[dict]) -> dict[str,
     over = history[1:]
     if not over:
         return {"rounds": 0}
-    best = max(over, key=lambda one: (one["win_rate"], one["eval_reward"])) if recipe.load_best_model_at_end else over[-1]
+    best = max(over, key=lambda one: (one["win_rate"],
+                                      one["eval_reward"])) if recipe.load_best_model_at_end else over[-1]
     shutil.rmtree(ctx.output, ignore_errors=True)
     shutil.copytree(ctx.run_dir / "rounds" / str(best["round"]) / "model", ctx.output)
     name = recipe.name or finish.default_name(recipe, start)
@@ -367,12 +378,13 @@ def _finish(recipe: Any, ctx: Any, start: Any, history: list[dict]) -> dict[str,
                       for one in history)
     front = "---\ntags:\n- atelier\n- align\n---"
     (ctx.output / "README.md").write_text(
-        f"{front}\n\n# {name}\n\nRejection sampling from {start.label} (`{recipe.model}`) on `{recipe.dataset}`; the weights "
-        f"are those of round {best['round']}.\n\n| round | pairs | win rate against the start | reward |\n|---|---|---|---|\n"
-        f"{table}\n\n## Recipe\n\n```yaml\n{recipe.to_yaml().rstrip()}\n```\n", "utf-8")
+        f"{front}\n\n# {name}\n\nRejection sampling from {start.label} (`{recipe.model}`) on `{recipe.dataset}`; the "
+        f"weights are those of round {best['round']}.\n\n| round | pairs | win rate against the start | reward "
+        f"|\n|---|---|---|---|\n{table}\n\n## Recipe\n\n```yaml\n{recipe.to_yaml().rstrip()}\n```\n", "utf-8")
     adapter = (ctx.output / "adapter_config.json").exists()
     meta = {"method": "align/rejection_sampling", "win_rate": best["win_rate"], "eval_reward": best["eval_reward"]}
-    ctx.artifact("adapter" if adapter else "model", ctx.output, name, meta | (bases.meta(ctx.run_dir) if adapter else {}),
+    ctx.artifact("adapter" if adapter else "model", ctx.output, name,
+                 meta | (bases.meta(ctx.run_dir) if adapter else {}),
                  [(recipe.model, "base"), (recipe.dataset, "data")])
     return {"rounds": len(over), "of_rounds": recipe.rounds, "kept_round": best["round"], "steps": over[-1]["step"],
             "win_rate": best["win_rate"], "eval_reward_before": history[0]["eval_reward"],

@@ -104,7 +104,8 @@ def _one(name: str, kind: str, reward: type, options: Any) -> str:
         counts = {"characters": "len(said(completion))",
                   "tokens": 'len(tokenizer(said(completion), add_special_tokens=False)["input_ids"])'}
         if options.unit not in counts:
-            raise StudioError("Words are counted by a rule of the studio's own, for all languages, which is no short function.",
+            raise StudioError("Words are counted by a rule of the studio's own, for all languages, which is no short "
+                              "function.",
                               "Count characters or tokens for the script.", "rewards")
         values["count"] = counts[options.unit]
     elif kind == "regex":
@@ -115,7 +116,7 @@ def _one(name: str, kind: str, reward: type, options: Any) -> str:
             raise StudioError("The pattern differs from row to row.", "Write one pattern for the script.", "rewards")
         values["flags"] = "re.MULTILINE | re.IGNORECASE" if options.ignore_case else "re.MULTILINE"
     elif kind not in _SCORES:
-        raise StudioError(f"'{reward.title}' needs more than a short function.", "Only rewards that compare, count or look for a "
-                          "pattern can be written into a script.", "rewards")
+        raise StudioError(f"'{reward.title}' needs more than a short function.", "Only rewards that compare, count or "
+                          "look for a pattern can be written into a script.", "rewards")
     column = values.get("column") or "answer"
     return _SHAPE.format(name=name, column=column, title=reward.title, score=_SCORES[kind].format(**values))

@@ -73,8 +73,8 @@ def harder_sums(rng: random.Random, count: int) -> list[Row]:
 
 
 def practice_sums(rng: random.Random, known: int) -> list[Row]:
-    """Prompt and number: every sum up to 20 that the corpus leaves out, which the starter gets wrong about half the time,
-    and some that it knows. For practising with a reward, without an answer being shown."""
+    """Prompt and number: every sum up to 20 that the corpus leaves out, which the starter gets wrong half the time, and
+    some that it knows. For practising with a reward, without an answer being shown."""
     left_out = sorted(i.question for i in _distinct(32, lambda: skills.sums(rng, True)))
     taught = sorted(i.question for i in _distinct(known, lambda: skills.sums(rng, False)))
     rows = [{"prompt": q, "completion": str(sum(int(word.strip("?")) for word in q.split()[2::2]))}

@@ -1,8 +1,8 @@
-"""What learning from rewards and from a teacher does to the starter: ``python -m tests.benchmarks.results_rl [NAME…]``.
+"""What learning from rewards or a teacher does to the starter: ``python -m tests.benchmarks.results_rl [NAME…]``.
 
-Each number is of prompts whose answers were not trained on. Sums: the 32 sums up to 20 that the starter's corpus leaves out;
-half of them are practised with a reward for the right number alone, no answer is ever shown. Politeness: 40 questions
-of ``polite-heldout``.
+No answer that is asked for was trained on. Sums: the 32 sums up to 20 that the starter's corpus leaves out; half of
+them are practised with a reward for the right number alone, no answer is ever shown. Politeness: 40 questions of
+``polite-heldout``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def ask(folder: Path | None, questions: list[str], draws: int = 8) -> tuple[list
     made = tokenizer([tokenizer.apply_chat_template(c, add_generation_prompt=True, tokenize=False) for c in chats],
                      return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
     with torch.inference_mode():
-        out = model.generate(**made, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=40, num_return_sequences=draws,
+        out = model.generate(**made, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=40,
+                             num_return_sequences=draws,
                              pad_token_id=tokenizer.pad_token_id)
     return greedy, tokenizer.batch_decode(out[:, made["input_ids"].shape[1]:], skip_special_tokens=True)
 
@@ -154,9 +155,11 @@ def distilled(method: str, home: Path) -> None:
             plain = turns[1]["content"].removeprefix("Of course! ").removesuffix(" Is there anything else?")
             out.write(json.dumps({"messages": [turns[0], {"role": "assistant", "content": plain}]}) + "\n")
     summary, folder = run({"kind": "align", "method": method, "teacher_model": str(teacher), "dataset": str(data),
-                           "max_steps": 100, "eval_share": 0, "lmbda": 0.7, "seq_kd": method == "gkd", "learning_rate": 2e-3,
+                           "max_steps": 100, "eval_share": 0, "lmbda": 0.7, "seq_kd": method == "gkd",
+                           "learning_rate": 2e-3,
                            "per_device_train_batch_size": 8, "logging_steps": 10, "max_length": 128}
-                          | ({"max_new_tokens": 32} if method == "gkd" else {"max_completion_length": 32}), home / method)
+                          | ({"max_new_tokens": 32} if method == "gkd" else {"max_completion_length": 32}),
+                          home / method)
     print(f"  {method}: {score_polite(folder)}\n  {summary}", flush=True)
 
 

@@ -29,7 +29,8 @@ def values(model: Path, data: Path, name: str, **more) -> dict:
         own["rewards"] = [SHORT]
     else:
         own |= {"max_length": 64}
-    return {"kind": "align", "method": name, "model": str(model), "dataset": str(data), "per_device_train_batch_size": 8,
+    return {"kind": "align", "method": name, "model": str(model), "dataset": str(data),
+            "per_device_train_batch_size": 8,
             "logging_steps": 1, "eval_steps": 4, "eval_share": 0.1, "learning_rate": 5e-3, "bf16": "off", "r": 4,
             "max_steps": 8, "save_total_limit": 10} | own | more
 
@@ -58,7 +59,7 @@ def test_learns_from_rewards_and_tells_what_it_wrote(name, tiny, chats, tmp_path
                               per_device_train_batch_size=16, **more), tmp_path / "run")
     earned = list(series(ctx.run_dir, "objective/scores" if name == "online_dpo" else "reward").values())
     assert sum(earned[-8:]) / 8 > sum(earned[:3]) / 3 + 0.015, earned
-    assert align.changed(seen) == seen["before"].keys()
+    assert seen["changed"] == seen["before"].keys()
     assert "eval_loss" not in summary and 0 < summary["eval_reward"] < 1  # the loss says nothing of the answers
     told = events(ctx.run_dir, "rollout")
     by_step = {step: [e for e in told if e["step"] == step] for step in {e["step"] for e in told}}
@@ -74,7 +75,7 @@ def test_a_student_comes_nearer_to_its_teacher(name, tiny, teacher, chats, tmp_p
     seen = align.watched(monkeypatch)
     summary, ctx = run(values(tiny, chats, name, teacher_model=str(teacher), learning_rate=1e-2), tmp_path / "run")
     assert summary["eval_loss"] < summary["eval_loss_before"] - 0.001
-    assert align.changed(seen) == seen["trained"]
+    assert seen["changed"] == seen["trained"]
     assert not any(p.requires_grad for p in seen["trainer"].teacher_model.parameters())
     assert {"ref": str(teacher), "role": "teacher"} in ctx.artifacts[-1]["parents"]
 
@@ -99,7 +100,7 @@ def test_a_stopped_run_goes_on_exactly(case, tiny, teacher, chats, tmp_path, mon
     chosen = values(tiny, chats, name, learning_rate=2e-3, save_steps=3, eval_steps=7, logging_steps=3, **more)
     seen = align.watched(monkeypatch)
     whole, _ = run(chosen, tmp_path / "whole")
-    assert align.changed(seen) == seen["trained"]
+    assert seen["changed"] == seen["trained"]
     assert ("lora_" in str(seen["trained"])) == (chosen.get("train") != "full")
     part, ctx = run(chosen, tmp_path / "part", stop_at=3)
     cycle = CYCLE.get(case, 1)
@@ -111,7 +112,7 @@ def test_a_stopped_run_goes_on_exactly(case, tiny, teacher, chats, tmp_path, mon
 
 def same(one: Path, two: Path) -> None:
     a, b = align.logged(one), align.logged(two)
-    # a time; and what TRL averages over a part of an epoch's last batch, which a loader that began in its midst counts anew
+    # a time; and what TRL averages over a part of an epoch's last batch, which a loader that began later counts anew
     a, b = ({k: v for k, v in found.items() if not k[1].endswith(("step_time", "rlhf_reward"))} for found in (a, b))
     assert a.keys() == b.keys() and len(a) > 10
     assert {key: (a[key], b[key]) for key in a if abs(a[key] - b[key]) > 1e-6} == {}
@@ -204,7 +205,8 @@ def test_the_script_gives_the_same_losses(name, tiny, chats, tmp_path, monkeypat
 
 
 def rounds_of(model: Path, data: Path, **more) -> dict:
-    return {"kind": "align", "method": "rejection_sampling", "model": str(model), "dataset": str(data), "rewards": [SHORT],
+    return {"kind": "align", "method": "rejection_sampling", "model": str(model), "dataset": str(data),
+            "rewards": [SHORT],
             "rounds": 2, "num_generations": 4, "prompts_a_round": 32, "max_completion_length": 6, "learning_rate": 5e-3,
             "per_device_train_batch_size": 8, "logging_steps": 1, "save_steps": 2, "bf16": "off", "r": 4,
             "least_difference": 0.01} | more
@@ -217,7 +219,8 @@ def test_rounds_raise_the_win_rate_and_go_on_where_they_stopped(tiny, chats, tmp
     wins = series(ctx.run_dir, "win_rate")
     assert summary["rounds"] == 2 and summary["steps"] == max(wins) and wins[0] == 0.5
     assert summary["win_rate"] == max(list(wins.values())[1:])
-    assert sorted(series(ctx.run_dir, "rewards/margins")) == list(range(1, summary["steps"] + 1))  # one axis for all rounds
+    # one axis for all rounds
+    assert sorted(series(ctx.run_dir, "rewards/margins")) == list(range(1, summary["steps"] + 1))
     told = events(ctx.run_dir, "rollout")
     assert told and all(e["rewards"].keys() == {"length"} for e in told)
     assert (ctx.output / "adapter_config.json").exists() and ctx.artifacts[0]["kind"] == "adapter"
@@ -295,10 +298,12 @@ def test_ppo_follows_a_reward_model_from_the_older_release(inside, tiny, chats, 
     made = worker(tmp_path / "run", chosen)
     assert made["state"] == "succeeded", made
     assert made["summary"]["steps"] == 2 and made["artifacts"][0]["kind"] == "adapter"
-    assert series(tmp_path / "run", "objective/kl").keys() == {1, 2} == series(tmp_path / "run", "objective/scores").keys()
+    assert series(tmp_path / "run", "objective/kl").keys() == {1, 2} == series(tmp_path / "run",
+                                                                               "objective/scores").keys()
     told = events(tmp_path / "run", "rollout")
     assert 2 <= len(told) <= 16 and all(e["prompt"] and "reward_model" in e["rewards"] for e in told)
-    assert any(weight.abs().sum() > 0 for name, weight in align.weights(tmp_path / "run" / "output").items() if "lora_B" in name)
+    assert any(weight.abs().sum() > 0 for name,
+               weight in align.weights(tmp_path / "run" / "output").items() if "lora_B" in name)
     assert refused(chosen | {"reward_model": str(tiny)}).field == "reward_model"
     assert refused(chosen | {"num_mini_batches": 3}).field == "num_mini_batches"
 
@@ -308,7 +313,8 @@ def test_a_process_reward_model_from_the_older_release(inside, tiny, tmp_path):
     data.write_text("".join(json.dumps({"prompt": f"What is {a} + {b}?", "completions": [
         f"{a} and {b} more.", f"{a} + {b} is {a + b if right else 9}."], "labels": [True, right]}) + "\n"
         for a in range(4) for b in range(4) for right in (True, False)))
-    chosen = {"kind": "align", "method": "prm", "model": str(tiny), "dataset": str(data), "max_steps": 6, "eval_steps": 3,
+    chosen = {"kind": "align", "method": "prm", "model": str(tiny), "dataset": str(data), "max_steps": 6,
+              "eval_steps": 3,
               "logging_steps": 1, "bf16": "off", "learning_rate": 5e-3, "max_length": 64}
     made = worker(tmp_path / "run", chosen)
     assert made["state"] == "succeeded", made
