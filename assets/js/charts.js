@@ -145,7 +145,7 @@
         margin: { l: 46, r: 10, t: 6, b: 26 }, height: this.big ? 270 : 150, autosize: true, uirevision: "keep",
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
         xaxis: { ...axis, title: undefined, rangemode: "tozero", nticks: 7 }, yaxis: { ...axis, type: this.scaled(), nticks: this.big ? 7 : 4, exponentformat: "power" },
-        ...(this.spec.right ? { yaxis2: { ...axis, overlaying: "y", side: "right", range: [0, 1.03], showgrid: false, tickformat: ".0%", nticks: 3 }, margin: { l: 46, r: 40, t: 6, b: 26 } } : {}),
+        ...(this.spec.right ? { yaxis2: { ...axis, overlaying: "y", side: "right", range: [0, 1.03], showgrid: false, tickformat: ".0%", tickmode: "array", tickvals: [0, 0.5, 1] }, margin: { l: 46, r: 40, t: 6, b: 26 } } : {}),
         showlegend: this.big && !this.several, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", font: { size: 11 } },
         hovermode: "x unified", hoverlabel: { bgcolor: studio.token("--st-surface"), bordercolor: grid, font: { color: studio.token("--st-ink"), size: 11.5 } },
         dragmode: "zoom", shapes: this.oddMarks(),
