@@ -54,6 +54,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
         kept.go(trainer, recipe, ctx, prompts, tokenizer.chat_template is not None)
     finally:
         method.end(trainer)
+    if ctx.stop_requested and not trainer.state.global_step:
+        return {}  # stopped while it wrote its first answers: nothing was learned
     counted = SimpleNamespace(samples=train), SimpleNamespace(samples=held)
     made = finish.finish(trainer, tokenizer, recipe, ctx, ref, *counted, steps, began,
                          result=lambda model: method.result(recipe, model, ref), head=method.head)
