@@ -137,6 +137,10 @@ class Ppo(OnlineMethod):
         return made
 
     @classmethod
+    def measured(cls, recipe: Any) -> Any:
+        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL than the one that measures.")
+
+    @classmethod
     def script(cls, recipe: Any) -> str:
         raise StudioError("PPO runs with another release of TRL than this script would be for.",
                           "Copy the script of RLOO or GRPO, which learn from the same reward model.", "method")

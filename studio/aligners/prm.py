@@ -119,6 +119,10 @@ class Prm(AlignMethod):
         return made
 
     @classmethod
+    def measured(cls, recipe: Any) -> Any:
+        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL than the one that measures.")
+
+    @classmethod
     def script(cls, recipe: Any) -> str:
         raise StudioError("A process reward model is trained with another release of TRL than this script would be "
                           "for.",

@@ -98,6 +98,10 @@ class RejectionSampling(OnlineMethod):
         return made
 
     @classmethod
+    def measured(cls, recipe: Any) -> Any:
+        raise StudioError(f"{cls.title} cannot be measured before the start.", "How long a round takes depends on the answers it draws.")
+
+    @classmethod
     def script(cls, recipe: Any) -> str:
         raise StudioError("Rounds that draw, score, pair and learn are no short script.", "Copy the script of Online "
                           "DPO or GRPO, which learn from the same rewards in one go.", "method")
