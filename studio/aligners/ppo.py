@@ -138,7 +138,8 @@ class Ppo(OnlineMethod):
 
     @classmethod
     def measured(cls, recipe: Any) -> Any:
-        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL than the one that measures.")
+        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL "
+                          "than the one that measures.")
 
     @classmethod
     def script(cls, recipe: Any) -> str:

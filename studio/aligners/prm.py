@@ -120,7 +120,8 @@ class Prm(AlignMethod):
 
     @classmethod
     def measured(cls, recipe: Any) -> Any:
-        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL than the one that measures.")
+        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL "
+                          "than the one that measures.")
 
     @classmethod
     def script(cls, recipe: Any) -> str:

@@ -99,7 +99,8 @@ class RejectionSampling(OnlineMethod):
 
     @classmethod
     def measured(cls, recipe: Any) -> Any:
-        raise StudioError(f"{cls.title} cannot be measured before the start.", "How long a round takes depends on the answers it draws.")
+        raise StudioError(f"{cls.title} cannot be measured before the start.", "How long a round takes depends on the "
+                          "answers it draws.")
 
     @classmethod
     def script(cls, recipe: Any) -> str:
