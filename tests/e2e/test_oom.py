@@ -30,7 +30,6 @@ def test_an_out_of_memory_repaired(server, open_page):
     expect(banner).to_contain_text("out of memory", timeout=400_000)
     offer = banner.locator("[data-offer]")
     expect(offer).to_have_text("Continue with batch 2 × 2")
-    page.screenshot(path=str(server.home / "oom.png"))
     offer.click()
     expect(page.locator("#runs-live .st-pill").first).to_have_text("Done", timeout=400_000)
     expect(banner).to_be_hidden()
