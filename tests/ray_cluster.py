@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +25,6 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a short path: Ray puts sockets in it
         self.gcs, self.dashboard = free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.dashboard}"
-        self._process: subprocess.Popen | None = None
 
     def start(self) -> None:
         # What runs on the cluster finds the tests' fake method; of the studio's own workspace it must know nothing.
@@ -34,54 +33,37 @@ class Cluster:
             "PYTHONPATH": str(ROOT), "ATELIER_PLUGINS": "tests.jobs.fake:register", "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1", "OMP_NUM_THREADS": "1",
             "RAY_health_check_failure_threshold": "100", "RAY_health_check_timeout_ms": "60000",
-            "RAY_agent_register_timeout_ms": "300000", "RAY_memory_monitor_refresh_ms": "0", "PATH": os.pathsep.join(
-                [str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
-        with open(self.folder / "head.log", "wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={self.gcs}",
+            "RAY_agent_register_timeout_ms": "300000", "RAY_raylet_start_wait_time_s": "200",
+            "RAY_memory_monitor_refresh_ms": "0",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+        with open(self.folder / "head.log", "wb") as log:  # not --block: that ends all when one helper is slow to start
+            subprocess.run(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={self.gcs}",
                  f"--dashboard-port={self.dashboard}", "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1",
                  f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
                  f"--temp-dir={self.folder}", "--num-cpus=4", "--num-gpus=0", "--object-store-memory=80000000",
                  "--disable-usage-stats"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, cwd=self.folder,
-                start_new_session=True)
+                timeout=240, check=True)
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.address}/nodes?view=summary", timeout=5) as answer:
-                    if b'"ALIVE"' in answer.read():
-                        return
-            except OSError:
-                pass
-            assert self._process.poll() is None, (self.folder / "head.log").read_text()
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/nodes?view=summary",
+                                                                      timeout=5) as answer:
+                if b'"ALIVE"' in answer.read():
+                    return
             time.sleep(0.3)
         raise AssertionError("no Ray dashboard:\n" + (self.folder / "head.log").read_text())
 
-    def processes(self) -> list[psutil.Process]:
-        """All that Ray started for this cluster."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if str(self.folder) in " ".join(process.cmdline()) or process.environ().get("RAY_JOB_ID") and str(
-                        self.folder) in process.environ().get("RAY_SESSION_DIR", ""):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return [process for process in found if process.pid != os.getpid()]
-
     def kill(self) -> None:
         """Every process at once, as when the machine is switched off."""
-        tree = self.processes()
-        if self._process and self._process.poll() is None:
-            head = psutil.Process(self._process.pid)
-            tree += [*head.children(recursive=True), head]
-        for process in set(tree):
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.Error:
-                continue
-        psutil.wait_procs(set(tree), timeout=10)
-        if self._process:
-            self._process.wait()
+        doomed: set[psutil.Process] = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and str(self.folder) in " ".join(process.cmdline()):
+                    doomed |= {process, *process.children(recursive=True)}
+        for process in doomed:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(doomed, timeout=10)
 
     def stop(self) -> None:
         self.kill()
