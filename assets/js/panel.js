@@ -48,7 +48,8 @@
     }
 
     problem(view, error) {
-      this.place[view].innerHTML = `<div class="st-empty st-is-bad"><b>${esc(error.message)}</b><p>${esc(error.hint || "")}</p></div>`;
+      this.place[view].innerHTML = `<div class="st-empty st-is-bad"><b>${esc(error.message)}</b><p>${esc(error.hint || "")}</p><button type="button" class="st-btn st-small" data-retry>${esc(t("panel.again"))}</button></div>`;
+      this.place[view].querySelector("[data-retry]").onclick = () => { delete this.seen[view]; this.take(); };
     }
 
     open(view) {

@@ -304,6 +304,7 @@ def test_a_reward_model_gives_its_own_numbers(home, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
     from studio.datasets import rewards as loaded
+    from studio.rewards import ask
 
     set_seed(3)
     AutoModelForSequenceClassification.from_pretrained(settings.STARTER, num_labels=1).save_pretrained(tmp_path / "m")
@@ -319,6 +320,8 @@ def test_a_reward_model_gives_its_own_numbers(home, tmp_path):
             alone = model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits.item()
         assert value == pytest.approx(alone, abs=1e-4)
     assert found[0] == pytest.approx(found[2], abs=1e-5) and "the model says" in reasons[0]
+    typed = ask.scored(str(tmp_path / "m"), "What is 84 + 13?", answers[:2])["scores"]  # as the page asks it
+    assert typed == [pytest.approx(value, abs=1e-4) for value in found[:2]]
     squashed, _ = scores(options | {"squash": True}, answers, asked)
     assert squashed == [pytest.approx(1 / (1 + math.exp(-value))) for value in found]
     assert rewards.references([options, {"name": "judge", "judge": "library:x"}, {"name": 3}]) == [str(tmp_path / "m"), "library:x"]
