@@ -169,7 +169,8 @@ def test_what_cannot_work_is_refused_in_its_field(tiny, chats, teacher):
 
 def test_prompts_that_leave_no_room_are_left_out_and_told(tiny, chats, tmp_path):
     with chats.open("a") as out:
-        out.write(json.dumps({"prompt": "What? " * 700, "completion": "That."}) + "\n")
+        out.write(json.dumps({"messages": [{"role": "user", "content": "What? " * 700},
+                                           {"role": "assistant", "content": "That."}]}) + "\n")
     _, ctx = run(values(tiny, chats, "grpo", eval_share=0, max_steps=1, loss_type="dr_grpo"), tmp_path / "run")
     told = [e for e in events(ctx.run_dir, "warning") if e["code"] == "prompts_too_long"]
     assert len(told) == 1 and told[0]["message"].startswith("1 of 61")
