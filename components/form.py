@@ -25,6 +25,7 @@ from studio.registry import family
 
 GROUPS = ("basic", "method", "adapter", "model", "training", "watch", "advanced")
 OPEN_GROUPS = ("basic", "method", "adapter", "model", "training")
+LAST = ("name", "trust_remote_code", "extra")  # at the end of their group: optional, dangerous, or for the rest
 MULTI = ("lines", "table")
 FEW = 4  # methods that are shown side by side; more get a chooser
 
@@ -200,8 +201,7 @@ class Form:
         """All controls, a card per group."""
         for group in GROUPS:
             names = [name for name, spec in self.all.items() if spec.group == group and spec.widget != "hidden"]
-            if group == "basic":
-                names.sort(key=lambda name: name == "name")  # the name comes last: it is optional
+            names.sort(key=lambda name: LAST.index(name) + 1 if name in LAST else 0)
             if names:
                 self._section(group, names)
 
