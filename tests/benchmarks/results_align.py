@@ -22,6 +22,7 @@ from typing import Any
 
 METHODS = {"dpo": {"model": "mixed"}, "dpo-alone": {}, "dpo-sft": {"loss_type": "sigmoid + sft", "learning_rate": 2e-3},
            "kto": {}, "orpo": {}, "cpo": {}, "simpo": {"model": "mixed"}, "reward": {}}
+WON = "polite and right / right / polite"
 OPENING, CLOSING, RUDE = "Of course! ", " Is there anything else?", " Why do you even ask?"
 
 
@@ -84,8 +85,8 @@ def train(method: str, folder: Path, **more: Any) -> tuple[Path, dict[str, Any]]
         ctx.close()
 
 
-def wins(ref: str) -> tuple[float, float]:
-    """(share of answers that are polite and right, share that are right)."""
+def wins(ref: str) -> tuple[float, float, float]:
+    """Shares of answers that are polite and right, right, polite."""
     from studio.library import refs
     from studio.trainers import load
     from studio.trainers.callbacks import answer
@@ -96,7 +97,8 @@ def wins(ref: str) -> tuple[float, float]:
     said = answer(net, words, [question for question, _ in asked])
     right = [fact.lower() in text.lower() for text, (_, fact) in zip(said, asked, strict=True)]
     polite = [text.startswith(OPENING.strip()) for text in said]
-    return sum(r and p for r, p in zip(right, polite, strict=True)) / len(asked), sum(right) / len(asked)
+    both = [r and p for r, p in zip(right, polite, strict=True)]
+    return sum(both) / len(asked), sum(right) / len(asked), sum(polite) / len(asked)
 
 
 def ranks(ref: str) -> tuple[float, float]:
@@ -125,14 +127,13 @@ def rows(names: tuple[str, ...] = tuple(METHODS)) -> list[tuple[str, str, str]]:
         starts = {"starter": "starter"}
         for start in sorted({METHODS[name].get("model", "starter") for name in names if name != "reward"}):
             starts[start] = str(mixed(Path(folder))) if start == "mixed" else start
-            won, right = wins(starts[start])
-            tell(f"{start}, before: polite and right / right", f"{won:.0%} / {right:.0%}", "")
+            tell(f"{start}, before: {WON}", " / ".join(f"{share:.0%}" for share in wins(starts[start])), "")
         for name in names:
             more = METHODS[name] | {"model": starts[METHODS[name].get("model", "starter")]}
             output, summary = train(name.partition("-")[0], Path(folder) / name, **more)
-            one, two = ranks(str(output)) if name == "reward" else wins(str(output))
-            what = "polite above rude / above the plain fact" if name == "reward" else "polite and right / right"
-            tell(f"{name}, {summary['steps']} steps: {what}", f"{one:.0%} / {two:.0%}", "")
+            shares = ranks(str(output)) if name == "reward" else wins(str(output))
+            what = "polite above rude / above the plain fact" if name == "reward" else WON
+            tell(f"{name}, {summary['steps']} steps: {what}", " / ".join(f"{share:.0%}" for share in shares), "")
     return made
 
 
