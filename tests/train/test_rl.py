@@ -314,9 +314,9 @@ def test_a_process_reward_model_from_the_older_release(inside, tiny, tmp_path):
     data.write_text("".join(json.dumps({"prompt": f"What is {a} + {b}?", "completions": [
         f"{a} and {b} more.", f"{a} + {b} is {a + b if right else 9}."], "labels": [True, right]}) + "\n"
         for a in range(4) for b in range(4) for right in (True, False)))
-    chosen = {"kind": "align", "method": "prm", "model": str(tiny), "dataset": str(data), "max_steps": 6,
-              "eval_steps": 3,
-              "logging_steps": 1, "bf16": "off", "learning_rate": 5e-3, "max_length": 64}
+    chosen = {"kind": "align", "method": "prm", "model": str(tiny), "dataset": str(data), "max_steps": 16,
+              "eval_steps": 4, "logging_steps": 1, "bf16": "off", "learning_rate": 1e-3, "max_length": 64,
+              "eval_share": 0.25, "per_device_train_batch_size": 8}
     made = worker(tmp_path / "run", chosen)
     assert made["state"] == "succeeded", made
     assert made["summary"]["eval_loss"] < made["summary"]["eval_loss_before"]
