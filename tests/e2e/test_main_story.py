@@ -40,8 +40,8 @@ def choose_method(page, title: str) -> None:
     """By what may change in the model, then by name."""
     chooser = page.locator("#finetune-methods")
     group = "The model itself" if title.startswith("Full") else "A small part beside the model"
-    chooser.get_by_text(group).click()
-    chooser.locator(".st-way b").get_by_text(title, exact=True).click()
+    chooser.get_by_text(group, exact=True).click()
+    chooser.get_by_text(title, exact=True).click()
 
 
 def fill(page, name: str, value: str) -> None:
