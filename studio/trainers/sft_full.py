@@ -37,6 +37,7 @@ class Full(Method):
     title = "Full fine-tuning"
     summary = "Trains every weight: learns the most, needs about eight times the memory, makes a new model."
     paper = "https://arxiv.org/abs/1801.06146"
+    group = "all"
     Recipe = FullRecipe
 
     @classmethod
