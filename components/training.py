@@ -161,7 +161,7 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
     shell.demo.load(restore, draft, [state, *form.inputs], **QUIET)
     gr.on([control.change for control in [form.method, *fields]], on_change, form.inputs, [state, draft],
           trigger_mode="always_last", **QUIET)
-    form.method.input(form.switched, form.inputs, fields, **QUIET)
+    form.method.input(form.switched, form.inputs, fields, trigger_mode="always_last", **QUIET)
     drivers = [form.controls[name] for name in form.drivers if name in form.controls]
     if drivers and form.dependents:
         gr.on([driver.change for driver in drivers], form.shown_when, form.inputs,
