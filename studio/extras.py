@@ -43,6 +43,7 @@ EXTRAS: dict[str, Extra] = {
                     ("apollo-torch>=1.0.3,<2",), 1),
     "galore": Extra("GaLore", "AdamW on projected gradients: full fine-tuning in far less memory.",
                     ("galore-torch>=1.0,<2",), 1),
+    "mlflow": Extra("MLflow", "Keeps the curves in an MLflow database or server.", ("mlflow-skinny>=3.17,<4",), 59),
     "optimi": Extra("optimi", "Optimizers for low precision, StableAdamW among them.", ("torch-optimi>=0.3.3,<1",), 1),
     "ray": Extra("Ray", "Sends runs to a Ray cluster.", ("ray[default]>=2.60,<3",), 310),
     "wandb": Extra("Weights & Biases", "Sends the curves to a Weights & Biases account.", ("wandb>=0.31,<1",), 62),

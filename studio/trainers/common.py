@@ -222,11 +222,11 @@ class WatchFields(Recipe):
     sample_prompts: list[str] = field([], "Prompts to watch", "Each is answered at every validation, so that you see "
                                       "the answers change. One a line, at most eight.", group="watch",
                                       widget="lines", max_length=8)
-    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = field(
+    report_to: Literal["none", "tensorboard", "trackio", "wandb", "mlflow"] = field(
         "none", "Also report to", "An experiment tracker that keeps the curves as well. Its login comes from the "
         "environment.", group="watch", library=SFT,
         choices={"none": "Nowhere else", "tensorboard": "TensorBoard", "trackio": "Trackio",
-                                             "wandb": "Weights & Biases"})
+                 "wandb": "Weights & Biases", "mlflow": "MLflow"})
 
     @field_validator("sample_prompts")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from studio import settings
 from studio.errors import StudioError
 from studio.trainers import optimizers, spread
 from studio.trainers.plan import intervals, uses_bf16
@@ -19,6 +20,14 @@ def has_gpu() -> bool:
     return torch.cuda.is_available() and not os.environ.get("STUDIO_CPU")
 
 
+def _tracker(name: str) -> None:
+    """Where MLflow writes if its environment does not say: a database of the workspace; its file store is retired."""
+    if name == "mlflow":
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{settings.home() / 'mlflow.db'}")
+        os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "Atelier")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
 def shared(recipe: Any, ctx: Any, steps: int, held: bool) -> dict[str, Any]:
     """Arguments of ``transformers.TrainingArguments``, which every config of TRL takes.
 
@@ -26,6 +35,7 @@ def shared(recipe: Any, ctx: Any, steps: int, held: bool) -> dict[str, Any]:
         steps: Optimiser steps of the whole run, for the intervals that are left to the studio.
         held: There are validation samples.
     """
+    _tracker(recipe.report_to)
     gpu = has_gpu()
     eval_steps, save_steps = intervals(recipe, steps, held)
     return dict(output_dir=str(ctx.checkpoints), num_train_epochs=recipe.num_train_epochs,
