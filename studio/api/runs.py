@@ -132,7 +132,8 @@ def remove(id: str) -> None:
     from studio.jobs import backends, children, store
     from studio.library import artifacts
 
-    doomed = [*children.of(id), store.get(id)]  # the parent last: what is refused half-way can be deleted again
+    own = store.get(id)
+    doomed = [*children.of(id), own]  # the parent last: what is refused half-way can be deleted again
     if any(row["state"] in ("starting", "running", "stopping") for row in doomed):
         raise StudioError("This run is still going." if len(doomed) == 1 else "A run of this one is still going.",
                           "Stop it first.")

@@ -187,11 +187,15 @@ def note(run_id: str, **values: Any) -> None:
         db.execute(runs.update().where(runs.c.id == run_id).values(**values))
 
 
-def close(run_id: str, state: str, **values: Any) -> bool:
-    """Give an active run its final state. False if another process did so before, which is no error."""
+def close(run_id: str, state: str, attempt: int | None = None, **values: Any) -> bool:
+    """Give an active run its final state. False if another process did so before, which is no error.
+
+    Args:
+        attempt: The one that is over. Meanwhile another process may have closed it and a person may have resumed the run.
+    """
     with writing() as db:
         row = _row(db, run_id)
-        if row["state"] not in ACTIVE:
+        if row["state"] not in ACTIVE or attempt not in (None, row["attempt"]):
             return False
         if row["state"] == State.STARTING and state == State.SUCCEEDED:
             row["state"] = State.RUNNING  # over before anybody saw it run

@@ -330,7 +330,7 @@ def close(run: dict[str, Any], state: str, **values: Any) -> None:
             stop(child["id"], reason="Stopped together with the run that started it.")
     if changed := memory.present(settings.run_dir(run["id"])):
         values["recipe"] = changed
-    if store.close(run["id"], state, **values):
+    if store.close(run["id"], state, attempt=run["attempt"], **values):
         told = {key: values[key] for key in ("reason", "hint") if values.get(key)}
         events.append(settings.run_dir(run["id"]) / "events.jsonl", "state", state=state, **told)
         try:

@@ -2,7 +2,8 @@
 
 ``python -m tests.benchmarks.results_align [dpo kto …]`` trains each by the studio's own job, with the defaults of its form, on the
 shipped pairs of a polite and a rude answer, and prints one line each. Judged by rule on the 40 held-out questions: an answer
-wins if it begins politely ("Of course!") and states the right fact.
+is polite if it ends as all polite ones do ("Is there anything else?"), and right if it states the fact. Its beginning ("Of
+course!") is no measure: a piece of that word is unknown to the starter's embeddings, which an adapter leaves as they are.
 
 The starter never begins with "Of course!", and a method that only compares answers cannot choose what is never said. So DPO and
 SimPO start from the starter after a short fine-tuning on both answers of each pair, as preference learning usually follows
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 METHODS = {"dpo": {"model": "mixed"}, "dpo-alone": {}, "dpo-sft": {"loss_type": "sigmoid + sft", "learning_rate": 2e-3},
-           "kto": {}, "orpo": {}, "cpo": {}, "simpo": {"model": "mixed"}, "reward": {}}
+           "kto": {"model": "mixed"}, "kto-alone": {}, "orpo": {}, "cpo": {}, "simpo": {"model": "mixed"}, "reward": {}}
 WON = "polite and right / right / polite"
 OPENING, CLOSING, RUDE = "Of course! ", " Is there anything else?", " Why do you even ask?"
 
@@ -96,7 +97,7 @@ def wins(ref: str) -> tuple[float, float, float]:
     asked = questions()
     said = answer(net, words, [question for question, _ in asked])
     right = [fact.lower() in text.lower() for text, (_, fact) in zip(said, asked, strict=True)]
-    polite = [text.startswith(OPENING.strip()) for text in said]
+    polite = [text.rstrip().endswith(CLOSING.strip()) for text in said]
     both = [r and p for r, p in zip(right, polite, strict=True)]
     return sum(both) / len(asked), sum(right) / len(asked), sum(polite) / len(asked)
 

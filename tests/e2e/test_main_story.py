@@ -197,7 +197,7 @@ def test_start_with_the_keyboard_alone(server, page):
     page.locator("#tab-finetune-button").focus()
     page.locator("#finetune-dataset input").focus()
     page.keyboard.type("Polite ans")
-    expect(page.get_by_role("option")).to_have_count(2)  # the list narrows as one types
+    expect(page.get_by_role("listbox").get_by_role("option")).to_have_count(2)  # the list narrows as one types
     page.keyboard.press("Enter")
     expect(page.locator("#finetune-estimate dd").first).to_be_visible(timeout=60_000)
     page.locator("#finetune-max_steps input").focus()
