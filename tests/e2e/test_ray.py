@@ -31,7 +31,7 @@ def test_a_ray_job_is_seen_through(server, open_page, cluster):
     place.locator("[data-place]").select_option("ray")
     address = place.locator("[data-name=address]")
     expect(address).to_have_value("http://127.0.0.1:8265")
-    expect(place.locator(".bk-news")).to_contain_text("of model and data are sent")
+    expect(place.locator(".bk-news")).to_contain_text("only the recipe is sent")
 
     address.fill(f"http://127.0.0.1:{free_port()}")  # nobody there: told where it was typed, nothing is started
     page.locator("#finetune-start").click()
@@ -41,12 +41,12 @@ def test_a_ray_job_is_seen_through(server, open_page, cluster):
     page.reload()  # what was typed is still there
     page.wait_for_function("Boolean(studio.forms.finetune?.values)")
     expect(address).to_have_value(cluster.address)
-    expect(place.locator(".bk-news")).to_contain_text("of model and data are sent")
+    expect(place.locator(".bk-news")).to_contain_text("only the recipe is sent")
     page.locator("#finetune-start").click()
     live = page.locator("#finetune-live")
     expect(live.locator(".st-run-title p")).to_contain_text(f"Ray cluster at {cluster.address.removeprefix('http://')}", timeout=120_000)
     page.wait_for_function("(studio.lives.finetune?.charts?.lines.loss?.x.length || 0) > 3", timeout=400_000)
-    expect(live.locator(".st-pill").first).to_have_text("Succeeded", timeout=300_000)
+    expect(live.locator(".st-pill").first).to_have_text("Done", timeout=300_000)
     run = page.evaluate("studio.call('run', {run: studio.lives.finetune.run})")
     assert run["summary"]["steps"] == 12 and run["backend"]["name"] == "ray"
     made = [model for model in page.evaluate("studio.call('library')")["models"] if model["label"] == "From afar"]
