@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
 from studio.library import bases
