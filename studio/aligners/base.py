@@ -121,9 +121,20 @@ class AlignMethod(Method):
 
     @classmethod
     def estimate(cls, recipe: Any) -> Estimate:
+        from studio import environments
         from studio.aligners import plan
 
-        return plan.estimate(cls, recipe)
+        made = plan.estimate(cls, recipe)
+        if cls.environment and (told := environments.note(cls.environment)):
+            made.notes.append(told)
+        return made
+
+    @classmethod
+    def measured(cls, recipe: Any) -> Any:
+        if cls.environment:
+            raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL "
+                              "than the one that measures.")
+        return super().measured(recipe)
 
     @classmethod
     def script(cls, recipe: Any) -> str:

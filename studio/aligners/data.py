@@ -120,6 +120,8 @@ def _glance(ref: str, columns: dict[str, str], shape: str) -> Glance:
 
 @lru_cache(maxsize=32)
 def _glanced(ref: str, columns: tuple, shape: str, path: str, stamp: int, size: int) -> Glance:
+    if shape not in _SHAPES:
+        return Glance([], None, [])
     each, found = listed(ref, dict(columns), shape)
     first = list(islice(each, LOOKED_AT))
     rows, notes = converted(first, shape, refs_label(ref)) if first else ([], [])

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 from studio.aligners.common import AlignRecipe, rate
 from studio.aligners.online import OnlineMethod
 from studio.errors import StudioError
-from studio.method import Estimate
 from studio.recipe import field
 
 PPO = "trl.experimental.ppo.PPOConfig"  # of TRL 1.12
@@ -127,19 +126,6 @@ class Ppo(OnlineMethod):
         if recipe.max_steps > 0:
             return recipe.max_steps
         return max(1, -(-(recipe.total_episodes or int(recipe.num_train_epochs * samples)) // batch))
-
-    @classmethod
-    def estimate(cls, recipe: Any) -> Estimate:
-        from studio import environments
-
-        made = super().estimate(recipe)
-        made.notes += [told for told in (environments.note(cls.environment),) if told]
-        return made
-
-    @classmethod
-    def measured(cls, recipe: Any) -> Any:
-        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL "
-                          "than the one that measures.")
 
     @classmethod
     def script(cls, recipe: Any) -> str:

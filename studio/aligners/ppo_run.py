@@ -65,11 +65,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     tokenizer.padding_side = "left"
     found = data.read(recipe, "prompts")
     tell(found.source, ctx.warning, ctx.log)
-    if recipe.chat_template == "none":
-        tokenizer.chat_template = None
-    else:
-        for warning in set_template(tokenizer, recipe.chat_template):
-            ctx.warning(*warning)
+    for warning in set_template(tokenizer, recipe.chat_template):
+        ctx.warning(*warning)
     rows = method.fitting(recipe, ctx, tokenizer, list(data.as_chat(found.train, tokenizer.chat_template)))
     steps = method.steps(recipe, len(rows))
     batch = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps

@@ -62,10 +62,7 @@ def _prepared(text: str) -> dict[str, Any]:
     recipe = parse(json.loads(text))
     chosen = method(recipe.kind, recipe.method)
     tokenizer = load.tokenizer(refs.resolve_model(recipe.model), recipe.trust_remote_code)
-    if recipe.chat_template == "none":
-        tokenizer.chat_template = None
-    else:
-        set_template(tokenizer, recipe.chat_template)
+    set_template(tokenizer, recipe.chat_template)
     if chosen.shape == "steps":
         from studio.aligners.prm import rows_of
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from studio.aligners.base import AlignMethod
 from studio.aligners.common import PreferenceRecipe, epochs, rate
 from studio.errors import StudioError
-from studio.method import Estimate
 from studio.recipe import field
 
 PRM = "trl.experimental.prm.PRMConfig"  # of TRL 1.12
@@ -109,19 +108,6 @@ class Prm(AlignMethod):
             from studio import extras
 
             extras.require(recipe.report_to, "report_to")
-
-    @classmethod
-    def estimate(cls, recipe: Any) -> Estimate:
-        from studio import environments
-
-        made = super().estimate(recipe)
-        made.notes += [told for told in (environments.note(cls.environment),) if told]
-        return made
-
-    @classmethod
-    def measured(cls, recipe: Any) -> Any:
-        raise StudioError(f"{cls.title} cannot be measured before the start.", "It runs with another release of TRL "
-                          "than the one that measures.")
 
     @classmethod
     def script(cls, recipe: Any) -> str:

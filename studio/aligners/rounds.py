@@ -80,11 +80,8 @@ def run(recipe: Any, ctx: Any) -> dict[str, Any]:
     tokenizer.padding_side = "left"
     found = data.read(recipe, "prompts")
     tell(found.source, ctx.warning, ctx.log)
-    if recipe.chat_template == "none":
-        tokenizer.chat_template = None
-    else:
-        for warning in set_template(tokenizer, recipe.chat_template):
-            ctx.warning(*warning)
+    for warning in set_template(tokenizer, recipe.chat_template):
+        ctx.warning(*warning)
     train, held = (_fitting(recipe, ctx, tokenizer, rows) for rows in (found.train, found.held))
     if not held:
         raise StudioError("There are no prompts to validate on.", "Keep a larger share for validation.", "eval_share")

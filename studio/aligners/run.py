@@ -19,7 +19,7 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     Args:
         method: An :class:`studio.aligners.base.AlignMethod`.
     """
-    from studio.trainers import finish, kept, load, plan, spread
+    from studio.trainers import finish, kept, load, spread
     from studio.trainers.data import set_template, tell
 
     if spread.wanted(recipe):
@@ -33,11 +33,8 @@ def run(method: Any, recipe: Any, ctx: Any) -> dict[str, Any]:
     tokenizer = load.tokenizer(ref, recipe.trust_remote_code)
     found = data.read(recipe, method.shape)
     tell(found.source, ctx.warning, ctx.log)
-    if recipe.chat_template == "none":
-        tokenizer.chat_template = None
-    else:
-        for warning in set_template(tokenizer, recipe.chat_template):
-            ctx.warning(*warning)
+    for warning in set_template(tokenizer, recipe.chat_template):
+        ctx.warning(*warning)
     for note in found.notes:
         ctx.log(note)
     for warning in found.warnings:

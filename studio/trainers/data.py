@@ -60,11 +60,14 @@ def set_template(tokenizer: Any, mode: str) -> list[tuple[str, str, str]]:
     """Gives a tokenizer the chat template that a recipe asks for; returns warnings (code, message, hint).
 
     Args:
-        mode: ``auto`` | ``keep`` | ``chatml``.
+        mode: ``auto`` | ``keep`` | ``chatml`` | ``none``, which takes away the one it has.
 
     Raises:
         StudioError: it has none and is to keep it, or has no end token for ChatML.
     """
+    if mode == "none":
+        tokenizer.chat_template = None
+        return []
     if mode == "keep" and not tokenizer.chat_template:
         raise StudioError("This model has no chat template, and the data are chats.",
                           "Set 'Chat template' to automatic: ChatML is then added.", "model")
@@ -100,9 +103,7 @@ class Encoder:
         self.answers_only = bool(getattr(recipe, "assistant_only_loss", False))
         self.warnings: list[tuple[str, str, str]] = []
         mode = getattr(recipe, "chat_template", "auto")
-        if mode == "none":
-            tokenizer.chat_template = None
-        elif chat:
+        if chat or mode == "none":
             self.warnings += set_template(tokenizer, mode)
         self.training_template: str | None = None
         self.marked = False

@@ -145,3 +145,11 @@ def test_estimate_counts_both_sides_and_the_copy(tiny, pairs):
     copied, alone = made("dpo", train="full"), made("dpo", train="full", precompute_ref_log_probs=True)
     parameters = refs.resolve_model(str(tiny)).meta["parameters"]
     assert copied.memory - alone.memory == parameters * 4
+
+
+def test_an_estimate_never_fails_on_data_of_another_shape(pairs, tiny):
+    """A shape that is not read before the start, and rows that are not of it: nothing is known, and nothing breaks."""
+    for name in ("prm", "dpo", "kto", "orpo", "reward"):
+        assert method("align", name).estimate(parse(align.values(tiny, pairs, name))) is not None
+    recipe = parse({"kind": "align", "method": "prm", "model": str(tiny), "dataset": "shipped:polite"})
+    assert method("align", "prm").estimate(recipe).steps is None
