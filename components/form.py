@@ -81,6 +81,10 @@ def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
         return number_text(value)
     if spec.widget == "rewards":
         return [dict(one) for one in value or [] if isinstance(one, dict)]
+    if spec.widget == "merge":
+        return dict(value or {})
+    if spec.widget == "models":
+        return [str(item) for item in value or []]
     if spec.type == "list":
         return "\n".join(_escape(str(item)) for item in value or [])
     if spec.type == "dict":
@@ -100,8 +104,10 @@ def from_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     """The recipe's value for what a control holds. Text that is no number stays text, for the recipe to refuse."""
     if spec.type in ("int", "float"):
         return _number(spec, value)
-    if spec.widget == "rewards":
+    if spec.widget in ("rewards", "models"):
         return value or []
+    if spec.widget == "merge":
+        return value or {}
     if spec.type == "list":
         return [_unescape(line) for line in str(value or "").split("\n") if line.strip()]
     if spec.type == "dict":
@@ -232,6 +238,11 @@ class Form:
         info = label(f"{key}.help", spec.help)
         value = to_control(spec, spec.default)
         classes = ["st-field", f"st-field-{spec.widget or spec.type}"]
+        if spec.widget == "merge":
+            facts = f'data-tab="{self.tab}" data-title="{escape(title)}" data-help="{escape(spec.help)}"'
+            return gr.HTML(value, html_template=f'<div class="st-mount mg" {facts}></div>', elem_classes=classes,
+                           js_on_load="studio.mount('merge', {element, props, watch, trigger})",
+                           apply_default_css=False, **{k: v for k, v in common.items() if k != "label"})
         if spec.type == "dict":
             return gr.HTML(value, html_template='<div class="st-pairs" data-st-keep></div>', elem_classes=classes,
                            js_on_load="studio.mount('pairs', {element, props, watch, trigger})",
@@ -247,6 +258,8 @@ class Form:
         common |= {"info": info, "elem_classes": classes}
         if spec.type == "bool":
             return gr.Checkbox(value, container=True, **common)
+        if spec.widget == "models":
+            return gr.Dropdown([], value=value, multiselect=True, allow_custom_value=True, filterable=True, **common)
         if spec.widget in ("model", "dataset"):
             return gr.Dropdown([(str(value), value)] if value else [], value=value or None, allow_custom_value=True,
                                filterable=True, **common)

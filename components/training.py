@@ -18,6 +18,8 @@ from studio import api
 from studio.errors import StudioError
 from studio.recipe import RecipeError, parse, read_yaml, write_yaml
 
+PICKED = ("model", "models", "dataset")  # widgets that offer what is in the library
+
 
 def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
     """Build the tab ``tab`` for the recipes of ``kind``."""
@@ -69,7 +71,7 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
             place: Any) -> None:
     draft = gr.BrowserState({}, storage_key=f"studio-draft-{kind}", secret="drafts-hold-no-secrets")
     fields = list(form.controls.values())
-    pickers = [form.controls[name] for name, spec in form.all.items() if spec.widget in ("model", "dataset")]
+    pickers = [form.controls[name] for name, spec in form.all.items() if name in form.controls and spec.widget in PICKED]
 
     def on_change(request: gr.Request, method: str, *held: Any) -> tuple[dict, dict]:
         result = check(form, rpc.owner_of(request), method, *held)
@@ -140,8 +142,8 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
         made = fill(values) if values else [gr.skip()] * len(form.inputs)
         models, datasets = widgets.model_choices(owner), widgets.dataset_choices(owner)
         for place, (name, spec) in enumerate(((n, form.all[n]) for n in form.controls), start=1):
-            if spec.widget in ("model", "dataset"):
-                choices = models if spec.widget == "model" else datasets
+            if spec.widget in PICKED:
+                choices = datasets if spec.widget == "dataset" else models
                 old = made[place] if isinstance(made[place], dict) and made[place].get("__type__") == "update" else {}
                 made[place] = gr.update(choices=choices, **{k: v for k, v in old.items() if k in ("value", "visible")})
         shown = values or {"method": form.first} | {n: s.default for n, s in form.specs[form.first].items()}
@@ -152,7 +154,8 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
 
     def refresh(request: gr.Request) -> list[Any]:
         owner = rpc.owner_of(request)
-        both = {"model": widgets.model_choices(owner), "dataset": widgets.dataset_choices(owner)}
+        models = widgets.model_choices(owner)
+        both = {"model": models, "models": models, "dataset": widgets.dataset_choices(owner)}
         return [gr.update(choices=both[form.all[name].widget]) for name in form.controls
                 if form.all[name].widget in both]
 

@@ -35,9 +35,9 @@ def field(default: Any, title: str, help: str, *, group: str = "basic", widget: 
         title: Label in plain words.
         help: What it does and which way to turn it, one or two sentences.
         group: Section of the form: ``basic`` | ``method`` | ``adapter`` | ``training`` | ``watch`` | ``advanced``.
-        widget: Control when the type alone does not say it: ``model`` | ``dataset`` | ``text`` | ``log`` (a number on
-            a log scale) | ``lines`` (list of strings, one a line) | ``table`` (dict of scalars) | ``rewards``
-            (list of :mod:`studio.rewards`) | ``hidden``.
+        widget: Control when the type alone does not say it: ``model`` | ``models`` (a list) | ``dataset`` | ``text`` |
+            ``log`` (a number on a log scale) | ``lines`` (list of strings, one a line) | ``table`` (dict of scalars) |
+            ``rewards`` (list of :mod:`studio.rewards`) | ``merge`` (a configuration of mergekit) | ``hidden``.
         choices: value -> label, for strings that are picked from a list but may also be typed.
         library: ``module.Class`` whose argument of the same name this sets; a test checks that it exists there.
         unit: Shown behind the number, e.g. ``tokens``.
@@ -77,6 +77,29 @@ class Recipe(BaseModel):
 
     def to_yaml(self, only_changed: bool = False) -> str:
         return write_yaml(self.to_dict(only_changed))
+
+    def refers_to(self) -> list[tuple[str, str, str]]:
+        """(field, reference, ``model`` or ``dataset``) of every model and dataset that the recipe names.
+
+        A recipe that names some deeper than in a field of its own overrides this together with :meth:`referring`.
+        """
+        found = []
+        for spec in fields(type(self)):
+            wanted = {"models": "model"}.get(spec.widget or "", spec.widget)
+            if spec.name in ("sources", "eval_dataset"):
+                wanted = "dataset"
+            if wanted in ("model", "dataset"):
+                value = getattr(self, spec.name)
+                found += [(spec.name, ref, wanted) for ref in (value if isinstance(value, list) else [value]) if ref]
+        return found
+
+    def referring(self, swap: dict[str, str]) -> dict[str, Any]:
+        """The recipe's values with references replaced: ``swap`` maps old ones to new ones."""
+        values = self.to_dict()
+        for name in {name for name, _, _ in self.refers_to()}:
+            held = values[name]
+            values[name] = [swap.get(ref, ref) for ref in held] if isinstance(held, list) else swap.get(held, held)
+        return values
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,10 @@ def _families() -> dict[str, Registry]:
     merge = Registry("merge", "Merge", "a merged model")
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
 
+    quantize = Registry("quantize", "Quantize", "smaller variants of a model")
+
+    evaluate = Registry("eval", "Evaluate", "scores")
+
     flow = Registry("flow", "Pipeline", "what its last step makes")
     flow.add("chain", "studio.flows.chain:Chain")
 
@@ -151,7 +155,8 @@ def _families() -> dict[str, Registry]:
 
     setup = Registry("setup", "Install", "an optional part of the studio")
     setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
-    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, flow, publish, setup)}
+    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, quantize, evaluate, flow, publish,
+                                           setup)}
 
 
 FAMILIES: dict[str, Registry] = _families()

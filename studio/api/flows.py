@@ -20,7 +20,6 @@ def flow(id: str) -> dict[str, Any]:
     from studio.flows import links
     from studio.jobs import store
     from studio.library import artifacts
-    from studio.recipe import fields
     from studio.series import snapshot
     from studio.settings import run_dir
 
@@ -28,13 +27,8 @@ def flow(id: str) -> dict[str, Any]:
     steps = []
     for name, recipe in links.checked((store.get(id)["recipe"] or {}).get("steps") or []):
         row = found.get(name)
-        uses = []
-        for spec in fields(type(recipe)):
-            value = getattr(recipe, spec.name)
-            if spec.widget not in ("model", "dataset") and spec.name != "sources":
-                continue
-            uses += [{"field": spec.name, "ref": ref, "step": ref[5:] if ref.startswith(links.PREFIX) else ""}
-                     for ref in (value if isinstance(value, list) else [value]) if ref]
+        uses = [{"field": field, "ref": ref, "step": ref[5:] if ref.startswith(links.PREFIX) else ""}
+                for field, ref, _ in recipe.refers_to()]
         made = artifacts.listed(run_id=row["id"]) if row else []
         kinds = ("dataset",) if links.made_by(recipe.kind) == "dataset" else ("model", "adapter", "file")
         result = next(({key: one[key] for key in ("id", "kind", "name")} for one in made if one["kind"] in kinds), None)

@@ -81,8 +81,10 @@ def own(recipe: Recipe, owner: str | None) -> None:
 
     method = registry.method(recipe.kind, recipe.method)
     further = getattr(method, "others", {})  # fields of a step that name further datasets, maybe a list of them
+    for name, ref, _ in recipe.refers_to():
+        check_owner(ref, owner, name)
     for spec in fields(type(recipe)):
-        if spec.widget in ("model", "dataset") or spec.name in further:
+        if spec.name in further:
             value = getattr(recipe, spec.name)
             for ref in value if isinstance(value, list) else [value]:
                 if ref:

@@ -143,4 +143,6 @@ def _result(run_id: str, kind: str | None) -> str | None:
 
 
 def _without_links(step: Recipe) -> Recipe:
-    return step.model_copy(update={name: type(getattr(step, name))() for name, _, _ in links.links(step)})
+    from studio.recipe import parse
+
+    return parse(step.referring({links.PREFIX + target: "" for _, target, _ in links.links(step)}))

@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 from studio.errors import StudioError
-from studio.recipe import Recipe, RecipeError, fields, parse
+from studio.recipe import Recipe, RecipeError, parse
 
 PREFIX = "step:"
 NOT_A_STEP = ("flow", "sweep", "setup")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_MAKES = {"data": "dataset", "publish": None}  # every other kind makes a model
+_MAKES = {"data": "dataset", "publish": None, "eval": None}  # every other kind makes a model
 
 
 def made_by(kind: str) -> str | None:
@@ -58,22 +58,10 @@ def checked(steps: list[dict[str, Any]]) -> list[tuple[str, Recipe]]:
 
 def links(recipe: Recipe) -> list[tuple[str, str, str]]:
     """(field, id of the step, ``model`` or ``dataset``) of everything a recipe takes from other steps."""
-    found = []
-    for spec in fields(type(recipe)):
-        value = getattr(recipe, spec.name)
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, str) and item.startswith(PREFIX):
-                wanted = "dataset" if spec.widget == "dataset" or spec.name in ("sources", "eval_dataset") else "model"
-                found.append((spec.name, item.removeprefix(PREFIX), wanted))
-    return found
+    return [(field, ref.removeprefix(PREFIX), wanted) for field, ref, wanted in recipe.refers_to()
+            if ref.startswith(PREFIX)]
 
 
 def filled(recipe: Recipe, results: dict[str, str]) -> dict[str, Any]:
     """A recipe's values with every link replaced by the reference of what the step made."""
-    values = recipe.to_dict()
-    for name in {name for name, _, _ in links(recipe)}:
-        value = values[name]
-        swap = [results[item.removeprefix(PREFIX)] if isinstance(item, str) and item.startswith(PREFIX) else item
-                for item in (value if isinstance(value, list) else [value])]
-        values[name] = swap if isinstance(value, list) else swap[0]
-    return values
+    return recipe.referring({PREFIX + target: results[target] for _, target, _ in links(recipe)})

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name  # noqa: E402
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([0-9][A-Za-z0-9.!]*)( ; sys_platform == \"[a-z0-9]+\")?")
 # What the CUDA build of torch adds by itself, pinned by torch. A CPU box has none of it, so it is not listed.
-CUDA = re.compile(r"(nvidia|cuda|triton)(-.*)?")
+CUDA = re.compile(r"(?!nvidia-ml-py$)((nvidia|cuda|triton)(-.*)?)")
 
 
 def lines(name: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Smaller variants of a model, each proven against what it was made from."""
