@@ -3,13 +3,30 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const KEY = "studio-flow-draft", LINK = "step:";
-  const LINKED = { model: "model", dataset: "dataset", eval_dataset: "dataset", sources: "dataset" };
+  const LINKED = { model: "model", base_model: "model", models: "model", adapters: "model", dataset: "dataset", eval_dataset: "dataset", sources: "dataset" };
+  const OPTIONAL = ["base_model", "eval_dataset"];
 
   const empty = () => ({ name: "", steps: [] });
   const kept = () => { try { return { ...empty(), ...JSON.parse(localStorage.getItem(KEY)) }; } catch { return empty(); } };
   const keep = (draft) => { try { localStorage.setItem(KEY, JSON.stringify(draft)); } catch { /* a full or forbidden storage keeps nothing */ } };
-  const makes = (step) => (step.kind === "data" ? "dataset" : step.kind === "publish" ? null : "model");
+  const makes = (step) => (step.kind === "data" ? "dataset" : ["publish", "eval"].includes(step.kind) ? null : "model");
   const fieldName = (name) => (LINKED[name] ? t(`flow.field.${name}`) : t("flow.field.other", { name }));
+
+  /** Every place of a step that names a model or a dataset: a field, one of a list, or one inside the configuration of a merge. */
+  function slots(step) {
+    const found = [], put = (wanted, title, ...path) => found.push({ wanted, title, path });
+    for (const [name, wanted] of Object.entries(LINKED)) {
+      if (typeof step[name] === "string" && (step[name] || !OPTIONAL.includes(name))) put(wanted, name, name);
+      if (Array.isArray(step[name])) step[name].forEach((_, i) => put(wanted, name, name, i));
+    }
+    const { models = [], slices = [], base_model } = step.config || {};
+    models.forEach((_, i) => put("model", "models", "config", "models", i, "model"));
+    slices.forEach(({ sources = [] }, i) => sources.forEach((_, j) => put("model", "models", "config", "slices", i, "sources", j, "model")));
+    if (base_model) put("model", "base_model", "config", "base_model");
+    return found;
+  }
+  const held = (step, path) => path.reduce((value, key) => value?.[key], step);
+  const put = (step, path, value) => { held(step, path.slice(0, -1))[path.at(-1)] = value; };
 
   function freeId(draft, wanted) {
     const taken = draft.steps.map((step) => step.id);
@@ -24,6 +41,7 @@
     const step = { id: freeId(draft, recipe.kind === "sft" ? "tuned" : recipe.kind === "align" ? "aligned" : recipe.kind), ...recipe };
     const earlier = [...draft.steps].reverse().find((one) => makes(one) === "model");
     if (earlier && "model" in step) step.model = LINK + earlier.id;
+    if (earlier && Array.isArray(step.models) && !step.models.length) step.models = [LINK + earlier.id];
     draft.steps.push(step);
     keep(draft);
     return step;
@@ -82,13 +100,12 @@
 
     step(step, i) {
       const before = this.draft.steps.slice(0, i), last = i === this.draft.steps.length - 1;
-      const links = Object.keys(LINKED).filter((name) => typeof step[name] === "string" && (step[name] || name !== "eval_dataset"));
-      const row = (name) => {
-        const now = step[name], fitting = before.filter((one) => makes(one) === LINKED[name]).map((one) => [LINK + one.id, t("flow.result_of", { name: one.id })]);
-        const known = this.known[LINKED[name]].map((item) => [item.ref, item.label]);
+      const row = ({ wanted, title, path }) => {
+        const now = held(step, path), fitting = before.filter((one) => makes(one) === wanted).map((one) => [LINK + one.id, t("flow.result_of", { name: one.id })]);
+        const known = this.known[wanted].map((item) => [item.ref, item.label]);
         if (![...fitting, ...known].some(([ref]) => ref === now)) known.unshift([now, now || "–"]);
         const options = (pairs) => pairs.map(([ref, text]) => `<option value="${esc(ref)}" ${ref === now ? "selected" : ""}>${esc(text)}</option>`).join("");
-        return `<label><span>${esc(t("flow.uses", { field: fieldName(name) }))}</span><select data-i="${i}" data-field="${name}">
+        return `<label><span>${esc(t("flow.uses", { field: fieldName(title) }))}</span><select data-i="${i}" data-path="${esc(JSON.stringify(path))}">
           ${fitting.length ? `<optgroup label="${esc(t("flow.earlier"))}">${options(fitting)}</optgroup>` : ""}<optgroup label="${esc(t("flow.library"))}">${options(known)}</optgroup></select></label>`;
       };
       return `<li class="fl-step"><div class="fl-head"><span class="fl-n">${i + 1}</span><b>${esc(studio.methodOf(step.kind, step.method).title)}</b><span class="st-tag">${esc(t(`kind.${step.kind}`))}</span>
@@ -96,7 +113,7 @@
         <span class="fl-move"><button type="button" class="st-icon" data-up="${i}" ${i ? "" : "disabled"} aria-label="${esc(t("flow.up", { name: step.id }))}">↑</button>
         <button type="button" class="st-icon" data-down="${i}" ${last ? "disabled" : ""} aria-label="${esc(t("flow.down", { name: step.id }))}">↓</button>
         <button type="button" class="st-icon" data-drop="${i}" aria-label="${esc(t("flow.drop", { name: step.id }))}">×</button></span></div>
-        <div class="fl-links">${links.map(row).join("")}</div></li>`;
+        <div class="fl-links">${slots(step).map(row).join("")}</div></li>`;
     }
 
     press(button) {
@@ -116,9 +133,9 @@
       if ("id" in input.dataset) {
         const old = LINK + step.id;
         step.id = input.value.trim();
-        for (const one of this.draft.steps) for (const name of Object.keys(LINKED)) if (one[name] === old) one[name] = LINK + step.id;
+        for (const one of this.draft.steps) for (const { path } of slots(one)) if (held(one, path) === old) put(one, path, LINK + step.id);
       } else {
-        step[input.dataset.field] = input.value;
+        put(step, JSON.parse(input.dataset.path), input.value);
       }
       this.draw();
     }
