@@ -21,8 +21,8 @@ from studio.recipe import RecipeError, parse, read_yaml, write_yaml
 PICKED = ("model", "models", "dataset")  # widgets that offer what is in the library
 
 
-def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
-    """Build the tab ``tab`` for the recipes of ``kind``."""
+def build_training_tab(shell: Shell, tab: str, kind: str, panel: str = "panel") -> None:
+    """Build the tab ``tab`` for the recipes of ``kind``; ``panel`` is the page's script that draws what stands beside it."""
     form = Form(tab, kind)
     presets = {preset["name"]: preset for preset in api.presets(kind)}
     with gr.Column(elem_id=eid(tab, "body"), elem_classes=["st-body"]):
@@ -45,7 +45,7 @@ def build_training_tab(shell: Shell, tab: str, kind: str) -> None:
                     start = gr.Button(label(f"{tab}.start"), variant="primary", elem_id=eid(tab, "start"))
                     widgets.mounted("sweep", eid(tab, "sweep"), tab=tab)
                     widgets.mounted("flow", eid(tab, "flow"), tab=tab)
-                widgets.mounted("panel", eid(tab, "panel"), tab=tab)
+                widgets.mounted(panel, eid(tab, "panel"), tab=tab)
         with gr.Column(elem_classes=["st-live-view"]):
             live_run.build(tab)
     _listen(shell, tab, kind, form, presets, state, preset, start, place)

@@ -7,9 +7,9 @@
   let made = 0;
 
   class Picker {
-    /** onpick(ref) is told what was chosen. */
-    constructor(button, models, onpick) {
-      Object.assign(this, { button, models, onpick, id: `ch-pick-${++made}` });
+    /** onpick(ref) is told what was chosen; `hint` says below the list what else may be typed, if `typed` fits it. */
+    constructor(button, models, onpick, { hint = "chat.pick.hint", typed = TYPED } = {}) {
+      Object.assign(this, { button, models, onpick, hint, typed, id: `ch-pick-${++made}` });
       button.setAttribute("aria-haspopup", "listbox");
       button.setAttribute("aria-expanded", "false");
       button.onclick = () => (this.panel ? this.close() : this.open());
@@ -21,7 +21,7 @@
       panel.className = "ch-picker";
       panel.close = () => this.close();
       panel.innerHTML = `<input type="text" role="combobox" aria-expanded="true" aria-controls="${this.id}" aria-label="${esc(t("chat.pick"))}" placeholder="${esc(t("chat.pick.placeholder"))}" spellcheck="false" autocomplete="off">
-        <div role="listbox" id="${this.id}" aria-label="${esc(t("chat.models"))}"></div><p>${esc(t("chat.pick.hint"))}</p>`;
+        <div role="listbox" id="${this.id}" aria-label="${esc(t("chat.models"))}"></div><p>${esc(t(this.hint))}</p>`;
       document.body.append(panel);
       const at = this.button.getBoundingClientRect(), width = Math.min(400, innerWidth - 16);
       panel.style.width = `${width}px`;
@@ -61,7 +61,7 @@
         const rows = this.models().filter((m) => belongs(m) && fits(m)).slice(0, 60);
         if (rows.length) html += `<div class="ch-group" role="presentation">${esc(t(key))}</div>` + rows.map((m) => this.row(m.ref, m.label, m.detail || "", m.kind === "adapter" ? t("item.adapter") : "", m.ref === now)).join("");
       }
-      if (TYPED.test(text)) html += `<div class="ch-group" role="presentation">${esc(t("chat.group.typed"))}</div>` + this.row(text, text, t(/^http/i.test(text) ? "chat.pick.address" : "chat.pick.path"), "", false);
+      if (this.typed.test(text)) html += `<div class="ch-group" role="presentation">${esc(t("chat.group.typed"))}</div>` + this.row(text, text, t(/^http/i.test(text) ? "chat.pick.address" : "chat.pick.path"), "", false);
       this.box.innerHTML = html || `<div class="ch-none">${esc(t("chat.pick.none"))}</div>`;
       [...this.box.querySelectorAll("[role=option]")].forEach((row, i) => (row.id = `${this.id}-${i}`));
       this.at(low ? 0 : Math.max(0, this.rows().findIndex((row) => row.getAttribute("aria-selected") === "true")));

@@ -12,18 +12,24 @@
   studio.tokens = (tokens, label = t("preview.tokens")) => `<div class="st-tokens" tabindex="0" aria-label="${esc(label)}">${tokens.map((token) =>
     `<span class="st-token${token.trained ? " st-trained" : ""}${token.special ? " st-special" : ""}${token.differs ? " st-differs" : ""}" title="${esc(t("preview.token", { id: token.id }))}">${visible(token.text)}</span>`).join("")}</div>`;
 
+  /* A tab that shows something else beside its form extends this with views of its own. */
   class Panel {
-    constructor({ root, props }) {
-      Object.assign(this, { root, tab: props.tab, view: "preview", index: 0, seen: {}, ask: 0 });
-      root.innerHTML = `<div class="st-card st-panel"><div class="st-views" role="tablist">${VIEWS.map((v) =>
+    constructor({ root, props }, views = VIEWS) {
+      Object.assign(this, { root, tab: props.tab, views, view: views[0], index: 0, seen: {}, ask: 0 });
+      root.innerHTML = `<div class="st-card st-panel"><div class="st-views" role="tablist">${views.map((v) =>
         `<button type="button" role="tab" id="${this.tab}-view-${v}" data-view="${v}" aria-selected="${v === this.view}">${esc(t(`panel.${v}`))}</button>`).join("")}</div>
-        ${VIEWS.map((v) => `<div class="st-view" role="tabpanel" data-panel="${v}" aria-labelledby="${this.tab}-view-${v}" ${v === this.view ? "" : "hidden"}></div>`).join("")}</div>`;
-      this.place = Object.fromEntries(VIEWS.map((v) => [v, root.querySelector(`[data-panel=${v}]`)]));
+        ${views.map((v) => `<div class="st-view" role="tabpanel" data-panel="${v}" aria-labelledby="${this.tab}-view-${v}" ${v === this.view ? "" : "hidden"}></div>`).join("")}</div>`;
+      this.place = Object.fromEntries(views.map((v) => [v, root.querySelector(`[data-panel=${v}]`)]));
       root.querySelector(".st-views").addEventListener("click", (event) => event.target.dataset.view && this.open(event.target.dataset.view));
-      this.empty("preview", "preview.empty", "preview.empty.hint");
-      this.empty("data", "data.empty", "data.empty.hint");
+      this.begin();
       window.addEventListener("studio:form", (event) => event.detail === this.tab && this.take());
       this.take();
+    }
+
+    /** What stands in the views before anything is known. */
+    begin() {
+      this.empty("preview", "preview.empty", "preview.empty.hint");
+      this.empty("data", "data.empty", "data.empty.hint");
     }
 
     empty(view, title, hint) {
@@ -57,7 +63,7 @@
       for (const button of this.root.querySelectorAll("[role=tab]")) {
         button.setAttribute("aria-selected", String(button.dataset.view === view));
       }
-      for (const v of VIEWS) this.place[v].hidden = v !== view;
+      for (const v of this.views) this.place[v].hidden = v !== view;
       this.take();
     }
 
@@ -67,6 +73,11 @@
       this.state = state;
       if (this.view === "yaml") return this.yaml();
       if (state.yaml_error) return this.open("yaml");
+      this.show(state);
+    }
+
+    /** Bring the view that is in sight up to date with the form. */
+    show(state) {
       const values = state.values, relevant = {};
       for (const name of Object.keys(values))
         if (state.groups[name] === "basic" && name !== "name" || ["chat_template", "packing", "method", "kind"].includes(name)) relevant[name] = values[name];
@@ -175,5 +186,6 @@
       if (!this.typed && area.value !== state.yaml) area.value = state.yaml;
     }
   }
+  studio.Panel = Panel;
   studio.parts.panel = (context) => new Panel(context);
 })();
