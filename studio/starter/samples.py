@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from . import faults, skills, stories
+from . import calibration, faults, skills, stories
 from . import world as w
 
 SEED = 2026
@@ -190,6 +190,7 @@ def files(seed: int = SEED) -> dict[str, str]:
         "preferences.jsonl": _jsonl(preferences(rng("preferences"), 150)),
         "rated-answers.jsonl": _jsonl(rated_answers(rng("rated"), 120)),
         "tool-calls.jsonl": _jsonl(tool_calls(rng("tools"), 60)),
+        "calibration.jsonl": _jsonl(calibration.rows(rng("calibration"))),
         "messy-alpaca.json": _json(faults.alpaca(rng("messy-alpaca"))),
         "messy-messages.jsonl": faults.messages(rng("messy-messages")),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studio.starter import corpus, faults, samples, skills
+from studio.starter import calibration, corpus, faults, samples, skills
 
 FOLDER = Path(__file__).parents[2] / "assets" / "datasets"
 INDEX = yaml.safe_load((FOLDER / "datasets.yaml").read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def test_files_are_what_the_generator_writes():
 def test_rows_and_columns(key):
     rows = read(key)
     assert len(rows) == INDEX[key]["rows"]
-    assert 30 <= len(rows) <= 200
+    assert 30 <= len(rows) <= 300
     if "faults" in INDEX[key]:
         return
     kind = INDEX[key]["format"]
@@ -69,6 +69,19 @@ def test_polite_sets_share_no_question():
     for row in read("polite") + read("polite-heldout"):
         answer = row["messages"][1]["content"]
         assert answer.startswith("Of course! ") and answer.endswith(" Is there anything else?")
+
+
+def test_calibration_texts_are_of_many_kinds():
+    rows = [row["messages"] for row in read("calibration")]
+    for kind in (calibration.ENGLISH, calibration.CODE, calibration.LANGUAGES):
+        asked = {question for question, _ in kind}
+        assert 5 <= sum(chat[0]["content"] in asked for chat in rows[:64]), "however few are used, some of each"
+        assert sum(chat[0]["content"] in asked for chat in rows) == len(kind)
+    for chat in rows:
+        question, answer = chat[0]["content"], chat[1]["content"]
+        if " + " in answer and " = " in answer and "What is" in question:
+            left, right = answer.split(" = ")
+            assert sum(int(part) for part in left.split(" + ")) == int(right)
 
 
 def test_harder_sums_are_right_and_harder():
