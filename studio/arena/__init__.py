@@ -1,0 +1,1 @@
+"""Blind battles between two models: who wins them, how sure that is, and the preferences that come of it."""
