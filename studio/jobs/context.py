@@ -136,7 +136,7 @@ class Context:
             raise ValueError(f"artifact kind {kind!r} is none of {ARTIFACT_KINDS}")
         self.artifacts.append({"kind": kind, "path": str(path), "name": name, "meta": meta or {},
                                "parents": [{"ref": ref, "role": role} for ref, role in parents or []]})
-        self.emit("artifact", kind=kind, path=str(path), name=name)
+        self.emit("artifact", kind=kind, path=str(path), name=name, **({"meta": meta} if meta else {}))
 
     @property
     def stop_requested(self) -> bool:

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-TYPES = ("state", "progress", "metric", "sample", "rollout", "log", "warning", "artifact", "resume")
+TYPES = ("state", "progress", "metric", "sample", "rollout", "log", "warning", "artifact", "stage", "resume")
 MAX_TEXT = 20_000  # characters of one string; a longer one is cut, so that a line stays readable in one gulp
+_DEPTH = 9  # of what is nested: the answers in the proof of a variant in a summary lie seven deep
 
 _NAMED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -41,9 +42,9 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         cut = value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
         return cut.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
-    if depth < 6 and isinstance(value, dict):
+    if depth < _DEPTH and isinstance(value, dict):
         return {str(k): plain(v, depth + 1) for k, v in value.items()}
-    if depth < 6 and isinstance(value, (list, tuple)):
+    if depth < _DEPTH and isinstance(value, (list, tuple)):
         return [plain(v, depth + 1) for v in value]
     if hasattr(value, "item") and getattr(value, "size", 0) != 0:  # numpy and torch scalars
         try:

@@ -40,19 +40,61 @@ class QuantizeRecipe(Recipe):
                                     "author you trust.", group="advanced")
 
 
+class Stopped(Exception):
+    """Raised inside :meth:`QuantizeMethod.make` when a stop was asked for: what is half made goes, the rest stays."""
+
+
+class Stage:
+    """The run's context while one variant is at work: its progress counts within that variant, and the page can tell which
+    one is made or proven now. Everything else is the context's own.
+
+    Events ``stage``: ``{variant, doing}`` with ``doing`` one of ``reference`` | ``make`` | ``prove`` | ``failed``, the last
+    with ``message`` and ``hint``.
+    """
+
+    def __init__(self, ctx: Any, total: int):
+        self._ctx, self._total = ctx, total
+        self._low, self._high = 0.0, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def begin(self, number: int, variant: str, doing: str, low: float = 0.0, high: float = 1.0) -> None:
+        """From here on progress counts from ``low`` to ``high`` (shares) of variant ``number``."""
+        self._low, self._high = number + low, number + high
+        self._ctx.emit("stage", variant=variant, doing=doing)
+        self._ctx.progress(self._low, self._total)
+
+    def progress(self, done: float, total: float, eta: float | None = None) -> None:
+        share = min(1.0, done / total) if total else 0.0
+        self._ctx.progress(round(self._low + (self._high - self._low) * share, 4), self._total)
+
+
 class QuantizeMethod(Method):
     """One way to quantize. Subclasses give ``variants`` and ``make``.
 
     Attributes:
         calibrates: It fits the weights to texts, so without any it is refused.
+        whole: Every weight gets the fewer bits; else embeddings, the output layer and norms keep 16.
+        pace: Seconds a million weights and variant as measured by tests/benchmarks/quantize.py (docs/quantize.md), of
+            which those of calibration are for 64 texts of 128 tokens; 0 where nobody has measured.
+        copies: Bytes held a weight of the source while a variant is made.
     """
 
     calibrates: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    pace: ClassVar[float] = 0.0
+    copies: ClassVar[float] = 8.0
 
     @classmethod
     def variants(cls, recipe: Any) -> list[str]:
         """Names of what is made, each the name of its folder, e.g. ``["Q4_K_M", "Q8_0"]``."""
         raise StudioError(f"{cls.title} names no variants.")
+
+    @classmethod
+    def bits(cls, recipe: Any, variant: str) -> float:
+        """Bits a quantized weight takes with its scales, by the format's definition; for sizes before the start."""
+        raise StudioError(f"{cls.title} does not know the size of {variant}.")
 
     @classmethod
     def make(cls, recipe: Any, ctx: Any, source: refs.ModelRef, variant: str, folder: Path) -> dict[str, Any]:
@@ -64,6 +106,7 @@ class QuantizeMethod(Method):
 
         Raises:
             StudioError: it cannot be made; other variants are still tried.
+            Stopped: a stop was asked for.
         """
         raise StudioError(f"{cls.title} makes nothing.")
 
@@ -85,17 +128,22 @@ class QuantizeMethod(Method):
 
         began, made = time.time(), []
         names = cls.variants(recipe)
-        with source.whole(recipe, ctx) as model:  # local, an adapter folded in
-            reference = proof.Reference(model, recipe, ctx) if recipe.prove else None
+        stage = Stage(ctx, len(names))
+        with source.whole(recipe, stage) as model:  # local, an adapter folded in
+            if recipe.prove:
+                stage.begin(0, "", "reference", 0.0, 0.1)
+            reference = proof.Reference(model, recipe, stage) if recipe.prove else None
             for number, variant in enumerate(names):
                 if ctx.stop_requested:
                     break
-                ctx.progress(number, len(names))
                 try:
-                    made.append(cls._one(recipe, ctx, model, variant, reference))
+                    made.append(cls._one(recipe, stage, model, number, variant, reference))
+                except Stopped:
+                    break
                 except StudioError as err:
                     if len(names) == 1:
                         raise
+                    stage.emit("stage", variant=variant, doing="failed", message=err.message, hint=err.hint)
                     ctx.warning("variant-failed", f"{variant}: {err.message}", err.hint)
         if names and not made and not ctx.stop_requested:
             raise StudioError("None of the variants could be made.", "Each one's reason stands among the warnings.")
@@ -103,27 +151,30 @@ class QuantizeMethod(Method):
         return {"variants": made, "seconds": round(time.time() - began, 2)}
 
     @classmethod
-    def _one(cls, recipe: Any, ctx: Any, model: refs.ModelRef, variant: str, reference: Any) -> dict[str, Any]:
+    def _one(cls, recipe: Any, stage: Stage, model: refs.ModelRef, number: int, variant: str,
+             reference: Any) -> dict[str, Any]:
         from studio.library import artifacts
         from studio.quantizers import cards
 
-        folder = ctx.output / variant
+        folder = stage.output / variant
         part = folder.with_name(folder.name + ".part")
         for old in (folder, part):
             shutil.rmtree(old, ignore_errors=True)
         part.mkdir(parents=True)
         began = time.time()
+        stage.begin(number, variant, "make", 0.1 if reference and not number else 0.0, 0.6 if reference else 1.0)
         try:
-            facts = cls.make(recipe, ctx, model, variant, part)
+            facts = cls.make(recipe, stage, model, variant, part)
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         facts |= {"method": f"{recipe.kind}/{recipe.method}", "parameters": model.meta.get("parameters"),
                   "seconds": round(time.time() - began, 2), "size": artifacts.size_of(folder)}
         if reference is not None:
+            stage.begin(number, variant, "prove", 0.6, 1.0)
             facts["proof"] = reference.compare(folder, facts)
         name = f"{recipe.name or refs.resolve_model(recipe.model).label} {facts['quantization']}"[:80]
         (folder / "README.md").write_text(cards.card(name, recipe, model, facts), "utf-8")
-        ctx.artifact("model", folder, name, facts, [(recipe.model, "source")])
+        stage.artifact("model", folder, name, facts | {"variant": variant}, [(recipe.model, "source")])
         return {"variant": variant, "path": str(folder), **{key: facts.get(key) for key in
                 ("quantization", "format", "bits", "size", "seconds", "proof")}}
