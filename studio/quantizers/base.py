@@ -76,15 +76,17 @@ class QuantizeMethod(Method):
     Attributes:
         calibrates: It fits the weights to texts, so without any it is refused.
         whole: Every weight gets the fewer bits; else embeddings, the output layer and norms keep 16.
-        pace: Seconds a million weights and variant as measured by tests/benchmarks/quantize.py (docs/quantize.md), of
-            which those of calibration are for 64 texts of 128 tokens; 0 where nobody has measured.
-        copies: Bytes held a weight of the source while a variant is made.
+        pace: Seconds a million weights and variant on one core, and the same for each thousand tokens of calibration;
+            measured by tests/benchmarks/quantize.py (docs/quantize.md). Zeros where nobody has measured.
+        copies: Bytes of memory held a weight of the source while a variant is made.
+        scratch: Bytes of disk a weight of the source that are written and removed again.
     """
 
     calibrates: ClassVar[bool] = False
     whole: ClassVar[bool] = False
-    pace: ClassVar[float] = 0.0
+    pace: ClassVar[tuple[float, float]] = (0.0, 0.0)
     copies: ClassVar[float] = 8.0
+    scratch: ClassVar[float] = 0.0
 
     @classmethod
     def variants(cls, recipe: Any) -> list[str]:
