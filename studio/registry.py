@@ -78,6 +78,7 @@ def _families() -> dict[str, Registry]:
     sft.add("qlora", "studio.trainers.sft_qlora:Qlora")
     sft.add("loha", "studio.trainers.sft_loha:Loha")
     sft.add("lokr", "studio.trainers.sft_lokr:Lokr")
+    sft.add("adalora", "studio.trainers.sft_adalora:AdaLora")
     sft.add("vera", "studio.trainers.sft_vera:Vera")
     sft.add("oft", "studio.trainers.sft_oft:Oft")
     sft.add("ia3", "studio.trainers.sft_ia3:Ia3")
@@ -140,6 +141,7 @@ def _families() -> dict[str, Registry]:
     quantize = Registry("quantize", "Quantize", "smaller variants of a model")
 
     evaluate = Registry("eval", "Evaluate", "scores")
+    evaluate.add("compare", "studio.evals.compare:Compare")
 
     flow = Registry("flow", "Pipeline", "what its last step makes")
     flow.add("chain", "studio.flows.chain:Chain")
