@@ -103,6 +103,7 @@ class AlignMethod(Method):
         model = refs.resolve_model(recipe.model)
         if cls.head == "causal":
             refs.check_writes(model)
+        refs.check_weights(model, frozen=getattr(recipe, "train", "full") == "lora")
         data.check(recipe, cls.shape)
         spread.check(recipe)
         optimizers.check(recipe, getattr(recipe, "train", "full") == "lora")

@@ -61,6 +61,7 @@ class DistillMethod(OnlineMethod):
                               "Set 'Chat template' to automatic.", "chat_template")
         try:
             refs.check_writes(cls.teacher(recipe), "teacher_model")
+            refs.check_loads(cls.teacher(recipe), "teacher_model")
         except StudioError as err:
             raise StudioError(err.message, err.hint, "teacher_model") from err
         super().check(recipe)

@@ -31,6 +31,7 @@ def check(recipe: Any) -> None:
     except StudioError as err:
         raise StudioError(err.message, err.hint, "ref_model") from err
     refs.check_writes(other, "ref_model")
+    refs.check_loads(other, "ref_model")
     words = [_words(one) for one in (refs.resolve_model(recipe.model), other)]
     if all(words) and words[0] != words[1]:
         raise StudioError(f"{other.label} has {words[1]} words and the model {words[0]}: they cannot be compared.",

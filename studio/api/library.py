@@ -49,9 +49,12 @@ def _model(ref: str, label: str, kind: str, meta: dict, row: dict | None = None,
 
 
 def _facts(meta: dict[str, Any]) -> str:
+    from studio.hardware import size
     from studio.library.modelinfo import count
+    from studio.library.quantized import called
 
-    parts = [f"{n} parameters" if (n := count(meta.get("parameters"))) else "", str(meta.get("method") or "")]
+    parts = [kind, size(meta["size"]) if meta.get("size") else ""] if (kind := called(meta)) else []
+    parts += [f"{n} parameters" if (n := count(meta.get("parameters"))) else "", "" if kind else str(meta.get("method") or "")]
     if isinstance(meta.get("eval_loss"), float):
         parts.append(f"validation loss {meta['eval_loss']:.3f}")
     return " · ".join(part for part in parts if part)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.library import quantized
 
 MAX_JSON = 32 * 1024 * 1024  # a sane config or weight index; a larger one is not read
 MAX_HEADER = 100 * 1024 * 1024  # the limit of the safetensors format itself
@@ -18,18 +19,33 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Facts about the model or adapter in a folder.
+    """Facts about the model or adapter in a folder, or of one GGUF file.
 
     Returns:
         ``architecture``, ``model_type``, ``parameters``, ``size`` (bytes of weights), ``dtype``, ``context`` (tokens),
         ``vocab_size``, ``widths`` and number of ``layers``, ``chat_template`` (bool), ``tokenizer`` (bool), ``reward`` (bool:
-        it gives a number instead of writing), ``adapter`` (bool); for an adapter also ``peft_type``, ``r`` and ``base`` (as
-        written in its config). Unknown ones are ``None``.
+        it gives a number instead of writing), ``adapter`` (bool), ``format`` (``gguf``, ``bitsandbytes``, ... and
+        ``quantization``, what its kind is called; empty for plain weights); for an adapter also ``peft_type``, ``r`` and
+        ``base`` (as written in its config). Unknown ones are ``None``.
 
     Raises:
         StudioError: no model there, broken or truncated files, or weights only as pickles, which can run code.
     """
+    if path.is_file():
+        return _gguf(path)
     return dict(_describe(path, _stamp(path)))
+
+
+def _gguf(path: Path) -> dict[str, Any]:
+    """Facts of a GGUF file, or of the only one in a folder."""
+    from studio.gguf import read
+
+    found = read.facts(path)
+    if found["adapter"]:
+        raise StudioError(f"{found['file']} is an adapter for llama.cpp, not a whole model.",
+                          "Choose a whole model in GGUF.", "model")
+    found.pop("template")  # as long as it likes, and only wanted where it is read
+    return found | {"model_type": found["architecture"], "reward": False, "quantization": found["quantization"] or ""}
 
 
 def _stamp(path: Path) -> tuple:
@@ -49,35 +65,36 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
                  "start": config.get("init_lora_weights"), "rope": _rope(path, names),
                  "base": config.get("base_model_name_or_path"), "reward": config.get("task_type") == "SEQ_CLS"}
         weights = ["adapter_model.safetensors"] if "adapter_model.safetensors" in names else []
+    elif any(n.endswith(".gguf") for n in names) and not any(n.endswith(".safetensors") for n in names):
+        return _gguf(path)
     elif "config.json" in names:
         config = _json(path / "config.json")
         facts = {"adapter": False, "architecture": (config.get("architectures") or [None])[0]}
         facts["reward"] = str(facts["architecture"]).endswith(("ForSequenceClassification", "RewardModel"))
         weights = _weight_files(path, names)
     else:
-        gguf = any(n.endswith(".gguf") for n in names)
-        why = "it holds a GGUF file, which can be run but not trained" if gguf else "there is no config.json in it"
-        raise StudioError(f"{path.name or path} is not a model folder: {why}.",
-                          "Choose a folder saved by transformers or PEFT (save_pretrained).", "model")
+        raise StudioError(f"{path.name or path} is not a model folder: there is no config.json in it.",
+                          "Choose a folder saved by transformers or PEFT (save_pretrained), or a GGUF file.", "model")
     if not weights:
         if pickles := sorted(n for n in names if n.endswith(PICKLES) and n not in ("training_args.bin",)):
             raise StudioError(f"The weights of {path.name} are only a pickle file ({pickles[0]}), which can run code.",
                               "Get the model as .safetensors, or convert it on a machine you trust.", "model")
         raise StudioError(f"{path.name} has no weights (.safetensors).",
                           "Copy the whole folder, or choose another model.", "model")
-    parameters, dtypes = 0, {}
+    tensors, dtypes = {}, {}
     for name in weights:
-        for dtype, count in _tensors(path / name).values():
-            parameters += count
-            dtypes[dtype] = dtypes.get(dtype, 0) + count
+        tensors |= _tensors(path / name)
+    for dtype, count in tensors.values():
+        dtypes[dtype] = dtypes.get(dtype, 0) + count
+    packed = quantized.facts({} if facts["adapter"] else config)
     sizes = {entry[0]: entry[2] for entry in stamp}
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     tokenizer = _json(path / "tokenizer_config.json") if "tokenizer_config.json" in names else {}
-    return facts | {
+    return facts | packed | {
         "model_type": config.get("model_type"),
         "widths": [text[key] for key in ("hidden_size", "intermediate_size") if isinstance(text.get(key), int)],
         "layers": text.get("num_hidden_layers") or text.get("n_layer"),
-        "parameters": parameters,
+        "parameters": quantized.parameters(tensors, config) if packed["format"] else sum(n for _, n in tensors.values()),
         "dtype": max(dtypes, key=dtypes.get) if dtypes else None,
         "size": sum(sizes.get(n, 0) for n in weights),
         "context": _context(text),

@@ -88,9 +88,9 @@ def resolve_model(ref: str) -> ModelRef:
     if kind == "shipped":
         raise StudioError(f"{ref} is a dataset, not a model.", "Write 'starter' for the model that is shipped.", "model")
     path = _local(ref, "model")
-    if path.is_file():
-        raise StudioError(f"{path.name} is a file; a model is a folder.", "Choose the folder that holds config.json.",
-                          "model")
+    if path.is_file() and path.suffix.lower() != ".gguf":
+        raise StudioError(f"{path.name} is a file; a model is a folder or a GGUF file.",
+                          "Choose the folder that holds config.json.", "model")
     return _folder(ref, path.name, path)
 
 
@@ -103,6 +103,51 @@ def check_writes(model: ModelRef, field_name: str = "model") -> None:
     if model.meta.get("reward"):
         raise StudioError(f"{model.label} is a reward model: it gives a number for an answer and cannot write one.",
                           "Choose a model that writes. Reward models score data, and serve as rewards.", field_name)
+
+
+def check_loads(model: ModelRef, field_name: str = "model") -> None:
+    """Refuse a GGUF file where transformers has to load the model: it is run by llama.cpp only.
+
+    Raises:
+        StudioError: in that field.
+    """
+    if model.meta.get("format") == "gguf":
+        raise StudioError(f"{model.label} is a GGUF file, which can be run but not trained, merged or taken apart.",
+                          _instead(model), field_name)
+
+
+def check_weights(model: ModelRef, field_name: str = "model", frozen: bool = False) -> None:
+    """Refuse a model whose weights were packed into few bits where they have to be changed or read as numbers.
+
+    Args:
+        frozen: The weights stay as they are, below an adapter: then those of bitsandbytes will do.
+
+    Raises:
+        StudioError: in that field.
+    """
+    check_loads(model, field_name)
+    base = model
+    if model.is_adapter and model.base:
+        base = resolve_model(model.base)
+    kind = base.meta.get("format")
+    if kind and not (frozen and kind == "bitsandbytes"):
+        from studio.library.quantized import called
+
+        may = "An adapter can be trained on it, but its own weights cannot." if kind == "bitsandbytes" and not frozen and \
+            base is model else ""
+        what = f"{model.label} is" if base is model else f"{model.label} belongs to {base.label}, which is"
+        raise StudioError(f"{what} quantized ({called(base.meta)}): its weights are packed and cannot be trained, merged "
+                          "or quantized again.", " ".join(filter(None, [_instead(base), may])), field_name)
+
+
+def _instead(model: ModelRef) -> str:
+    """Which model to choose in place of a quantized one."""
+    source = model.meta.get("source")
+    try:
+        made_from = resolve_model(source).label if source else ""
+    except StudioError:
+        made_from = ""
+    return f"Choose what it was made from: {made_from}." if made_from else "Choose the model that it was made from."
 
 
 def resolve_dataset(ref: str) -> DatasetRef:
@@ -261,7 +306,8 @@ def _library_model(ref: str, artifact_id: str) -> ModelRef:
     if row["kind"] not in ("model", "adapter"):
         raise StudioError(f"'{row['name']}' is a {row['kind']}, not a model.", "Choose a model.", "model")
     base = next((p["ref"] for p in row["parents"] if p["role"] == "base"), None)
-    return _folder(ref, row["name"], _existing(Path(row["path"]), "model"), whole_base(base), row["meta"])
+    source = next(({"source": p["ref"]} for p in row["parents"] if p["role"] == "source"), {})
+    return _folder(ref, row["name"], _existing(Path(row["path"]), "model"), whole_base(base), row["meta"] | source)
 
 
 def whole_base(base: str | None) -> str | None:

@@ -93,6 +93,7 @@ class MergeAdapter(Method):
 
         adapter = refs.resolve_model(recipe.model)
         refs.check_writes(adapter)
+        refs.check_weights(adapter)
         if not adapter.is_adapter:
             raise StudioError(f"{adapter.label} is a whole model already; there is nothing to merge.",
                               "Choose an adapter.", "model")

@@ -12,6 +12,7 @@ from studio.trainers import rope as rope_scaling
 
 
 def _loaded(what: Any, ref: Any, trust: bool, **kwargs: Any) -> Any:
+    refs.check_loads(ref)
     try:
         return what.from_pretrained(ref.source, revision=ref.revision, trust_remote_code=trust, **kwargs)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as err:

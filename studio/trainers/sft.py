@@ -23,6 +23,7 @@ def check(recipe: Any) -> None:
 
     model = refs.resolve_model(recipe.model)
     refs.check_writes(model)
+    refs.check_weights(model, frozen=recipe.kind == "sft" and recipe.method != "full")
     data.check(recipe)
     spread.check(recipe)
     optimizers.check(recipe, recipe.kind == "sft" and recipe.method != "full")
@@ -41,13 +42,13 @@ def check(recipe: Any) -> None:
                           "max_length")
 
 
-def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, encode_as: Any = None,
+def run(recipe: Any, ctx: Any, adapter: Callable[[Any, int], Any] | None = None, encode_as: Any = None,
         table: Any = None, quantization: dict[str, Any] | None = None,
         prepare: Callable[[Any], None] | None = None) -> dict[str, Any]:
     """Trains, keeps the best, writes the result and its card; returns the summary.
 
     Args:
-        adapter: ``recipe -> PeftConfig`` of the adapter to train; without one the weights themselves are trained.
+        adapter: ``(recipe, steps) -> PeftConfig`` of the adapter to train; without one the weights themselves are trained.
         encode_as: What the encoder reads instead of the recipe.
         quantization: Arguments of ``BitsAndBytesConfig`` for a base that is held in fewer bits.
         prepare: Called with the loaded model, e.g. to freeze a part of it.
@@ -92,7 +93,7 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any], Any] | None = None, enco
         ctx.warning("adapter-continued", f"{ref.label} is an adapter: it is trained further, with its own rank and "
                     "layers.")
     elif adapter:
-        config = adapter(recipe)
+        config = adapter(recipe, steps)
     try:
         trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config, chat)
     except ValueError as err:
