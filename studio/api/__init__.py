@@ -4,6 +4,8 @@ Plain dicts, lists and strings in and out; every refusal is a :class:`studio.err
 person on a shared Space, whose own things alone are shown; ``None``, everywhere else, sees all.
 """
 
+from studio.api.arena import (arena, arena_dataset, arena_poll, arena_setup, arena_start, arena_stop, arena_table,
+                              arena_vote)
 from studio.api.backends import backend_check, backends, keep_token
 from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_load, chat_open, chat_poll,
                              chat_rename, chat_retry, chat_save, chat_settings, chat_setup, chat_stop, engine_for,
@@ -29,6 +31,7 @@ __all__ = [
     "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try", "inspect", "preview", "upload",
     "extra_fields", "workspace",
     "sweep", "sweep_fields", "flow", "backends", "backend_check", "keep_token",
+    "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",

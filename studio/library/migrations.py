@@ -59,12 +59,24 @@ def m005_backend(db: Connection) -> None:
     db.exec_driver_sql("ALTER TABLE runs ADD COLUMN backend TEXT NOT NULL DEFAULT '{\"name\": \"local\"}'")
 
 
+def m006_battles(db: Connection) -> None:
+    db.exec_driver_sql("""
+        CREATE TABLE battles (
+            id TEXT PRIMARY KEY, created REAL NOT NULL, voter TEXT, source TEXT NOT NULL DEFAULT '',
+            prompt TEXT NOT NULL, digest TEXT NOT NULL, tag TEXT NOT NULL DEFAULT '', settings TEXT NOT NULL DEFAULT '{}',
+            a TEXT NOT NULL, b TEXT NOT NULL, a_answer TEXT NOT NULL DEFAULT '{}', b_answer TEXT NOT NULL DEFAULT '{}',
+            state TEXT NOT NULL, vote TEXT, voted REAL)""")
+    db.exec_driver_sql("CREATE INDEX battles_voted ON battles (voted)")
+    db.exec_driver_sql("CREATE INDEX battles_voter ON battles (voter, created)")
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     m001_runs,
     m002_library,
     m003_chats,
     m004_children,
     m005_backend,
+    m006_battles,
 ]
 
 

@@ -21,3 +21,10 @@ chats = Table(
     "chats", _metadata,
     Column("id", String, primary_key=True), Column("title", String), Column("owner", String),
     Column("created", Float), Column("updated", Float), Column("data", JSON))
+
+battles = Table(
+    "battles", _metadata,
+    Column("id", String, primary_key=True), Column("created", Float), Column("voter", String), Column("source", String),
+    Column("prompt", JSON), Column("digest", String), Column("tag", String), Column("settings", JSON),
+    Column("a", String), Column("b", String), Column("a_answer", JSON), Column("b_answer", JSON),
+    Column("state", String), Column("vote", String), Column("voted", Float))
