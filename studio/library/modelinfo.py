@@ -81,10 +81,9 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
                               "Get the model as .safetensors, or convert it on a machine you trust.", "model")
         raise StudioError(f"{path.name} has no weights (.safetensors).",
                           "Copy the whole folder, or choose another model.", "model")
-    tensors, dtypes = {}, {}
-    for name in weights:
-        tensors |= _tensors(path / name)
-    for dtype, count in tensors.values():
+    tensors = [(name, *held) for file in weights for name, held in _tensors(path / file).items()]
+    dtypes: dict[str, int] = {}
+    for _, dtype, count in tensors:
         dtypes[dtype] = dtypes.get(dtype, 0) + count
     packed = quantized.facts({} if facts["adapter"] else config)
     sizes = {entry[0]: entry[2] for entry in stamp}
@@ -94,7 +93,7 @@ def _describe(path: Path, stamp: tuple) -> dict[str, Any]:
         "model_type": config.get("model_type"),
         "widths": [text[key] for key in ("hidden_size", "intermediate_size") if isinstance(text.get(key), int)],
         "layers": text.get("num_hidden_layers") or text.get("n_layer"),
-        "parameters": quantized.parameters(tensors, config) if packed["format"] else sum(n for _, n in tensors.values()),
+        "parameters": quantized.parameters(tensors, config) if packed["format"] else sum(n for *_, n in tensors),
         "dtype": max(dtypes, key=dtypes.get) if dtypes else None,
         "size": sum(sizes.get(n, 0) for n in weights),
         "context": _context(text),

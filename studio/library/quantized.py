@@ -47,11 +47,11 @@ def _scheme(told: dict[str, Any]) -> str:
     return ""
 
 
-def parameters(tensors: dict[str, tuple[str, int]], config: dict[str, Any]) -> int:
+def parameters(tensors: list[tuple[str, str, int]], config: dict[str, Any]) -> int:
     """How many weights a quantized model has: packed ones are counted as what they hold, scales not at all.
 
     Args:
-        tensors: Name -> (dtype, number of values) of the files.
+        tensors: (name, dtype, number of values) of each in the files.
         config: Its config.json.
     """
     told = config["quantization_config"]
@@ -60,7 +60,7 @@ def parameters(tensors: dict[str, tuple[str, int]], config: dict[str, Any]) -> i
         or told.get("bits") or 4
     bits = bits if isinstance(bits, int) and 1 <= bits <= 16 else 4
     total = 0
-    for name, (dtype, count) in tensors.items():
+    for name, dtype, count in tensors:
         if name.endswith(_SCALES) or ".weight." in name:  # bitsandbytes keeps its tables below the weight's name
             continue
         if kind == "bitsandbytes" and dtype == "U8" and told.get("load_in_4bit"):
