@@ -137,8 +137,16 @@ def _families() -> dict[str, Registry]:
 
     merge = Registry("merge", "Merge", "a merged model")
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
+    merge.add("adapters", "studio.mergers.adapters:MergeAdapters")
 
     quantize = Registry("quantize", "Quantize", "smaller variants of a model")
+    quantize.add("learn", "studio.quantizers.learn:Learn")
+    quantize.add("bitsandbytes", "studio.quantizers.bitsandbytes:BitsAndBytes")
+    quantize.add("gptq", "studio.quantizers.gptq:Gptq")
+    quantize.add("awq", "studio.quantizers.awq:Awq")
+    quantize.add("smoothquant", "studio.quantizers.smoothquant:SmoothQuant")
+    quantize.add("fp8", "studio.quantizers.fp8:Fp8")
+    quantize.add("int", "studio.quantizers.integers:Int")
 
     evaluate = Registry("eval", "Evaluate", "scores")
     evaluate.add("compare", "studio.evals.compare:Compare")
@@ -149,6 +157,7 @@ def _families() -> dict[str, Registry]:
     publish = Registry("publish", "Publish", "a repository on the Hub")
     publish.add("hub", "studio.publishers.hub:PushToHub")
     publish.add("dataset", "studio.publishers.dataset:PushDataset")
+    publish.add("variants", "studio.publishers.variants:PushVariants")
 
     sweep = Registry("sweep", "Sweep", "the best of several runs with different settings")
     sweep.add("grid", "studio.sweeps.grid:Grid")
