@@ -21,6 +21,7 @@ LOG_IN = "Run 'hf auth login' in a terminal, or set the environment variable HF_
 _TIMEOUT = 6.0  # seconds; a person waits for these answers
 _FACTS_KEPT = 300.0  # seconds
 _facts: dict[tuple, tuple[float, dict[str, Any] | StudioError]] = {}
+_bases: dict[tuple, tuple[float, list[tuple[str, str]]]] = {}
 _lock = threading.Lock()
 
 
@@ -228,6 +229,49 @@ def _ask(hub_id: str, revision: str | None) -> dict[str, Any]:
             "chat_template": "chat_template.jinja" in files or bool((config.get("tokenizer_config") or {}).get("chat_template")),
             "base": base[0] if isinstance(base, list) and base else base if isinstance(base, str) else None,
             "license": _license(info), "gated": gated_note(info.gated), "sha": info.sha, "cached": False}
+
+
+def bases(hub_id: str) -> list[tuple[str, str]]:
+    """(model, role) of what a model on the Hub was made from, as its card says; empty where that is not to be had.
+
+    The card in the local cache is enough; otherwise the Hub is asked, and its answer kept for an hour, a refusal for a
+    minute. The role is the card's ``base_model_relation`` (``finetune``, ``adapter``, ``merge``, ``quantized``).
+
+    Fields: https://huggingface.co/docs/hub/model-cards#specifying-a-base-model
+    """
+    key = (endpoint(), hub_id, offline(), "bases")
+    with _lock:
+        kept = _bases.get(key)
+    if kept and kept[0] > time.monotonic():
+        return kept[1]
+    found, lasts = _card_of(hub_id), 3600.0
+    if found is None:
+        try:
+            with explained(hub_id, "model"):
+                card = api().model_info(hub_id, timeout=_TIMEOUT, expand=["cardData"]).card_data
+            found = card.to_dict() if card else {}
+        except StudioError:
+            found, lasts = {}, 60.0
+    named = found.get("base_model")
+    names = [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str) and "/" in name]
+    role = found.get("base_model_relation") or ("merge" if len(names) > 1 else "base")
+    answer = [(name.strip(), str(role)) for name in dict.fromkeys(names) if name.strip() != hub_id]
+    with _lock:
+        _bases[key] = (time.monotonic() + lasts, answer)
+    return answer
+
+
+def _card_of(hub_id: str) -> dict[str, Any] | None:
+    """The front matter of a model's card in the local cache, or ``None``."""
+    from studio.recipe import read_yaml
+
+    folder = cached(hub_id)
+    try:
+        text = (folder / "README.md").read_text("utf-8") if folder else ""
+        found = read_yaml(text.split("---\n", 2)[1]) if text.startswith("---\n") else None
+    except (OSError, UnicodeDecodeError, IndexError, StudioError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def cached(hub_id: str, revision: str | None = None, kind: str = "model") -> Path | None:

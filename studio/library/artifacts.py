@@ -186,7 +186,7 @@ def lineage(artifact_id: str) -> dict[str, Any]:
         if ref in nodes:
             continue
         nodes[ref], row = _node(ref)
-        for parent in row["parents"] if row else _checkpoint_parents(ref):
+        for parent in row["parents"] if row else checkpoint_parents(ref):
             edges[(parent["ref"], ref, parent["role"])] = None
             up.append(parent["ref"])
     seen: set[str] = set()
@@ -214,7 +214,7 @@ def _node(ref: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return {"ref": ref, "label": label, "kind": kind, "id": None}, None
 
 
-def _checkpoint_parents(ref: str) -> list[dict[str, str]]:
+def checkpoint_parents(ref: str) -> list[dict[str, str]]:
     """What the run of a checkpoint was started from."""
     if not ref.startswith("run:"):
         return []
