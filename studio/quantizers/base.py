@@ -74,7 +74,7 @@ class QuantizeMethod(Method):
     """One way to quantize. Subclasses give ``variants`` and ``make``.
 
     Attributes:
-        calibrates: It fits the weights to texts, so without any it is refused.
+        calibrates: It fits the weights to texts, so without any it is refused (see :meth:`needs_texts`).
         whole: Every weight gets the fewer bits; else embeddings, the output layer and norms keep 16.
         pace: Seconds a million weights and variant on one core, and the same for each thousand tokens of calibration;
             measured by tests/benchmarks/quantize.py (docs/quantize.md). Zeros where nobody has measured.
@@ -92,6 +92,11 @@ class QuantizeMethod(Method):
     def variants(cls, recipe: Any) -> list[str]:
         """Names of what is made, each the name of its folder, e.g. ``["Q4_K_M", "Q8_0"]``."""
         raise StudioError(f"{cls.title} names no variants.")
+
+    @classmethod
+    def needs_texts(cls, recipe: Any) -> bool:
+        """Whether these settings fit the weights to texts."""
+        return cls.calibrates
 
     @classmethod
     def bits(cls, recipe: Any, variant: str) -> float:

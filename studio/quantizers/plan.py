@@ -30,14 +30,14 @@ def check(method: Any, recipe: Any) -> None:
     if method.needs_gpu and not hardware.gpus():
         raise StudioError(f"{method.title} needs an NVIDIA GPU, and this machine has none.",
                           "GGUF, AWQ and GPTQ are made without one.", "method")
-    _check_texts(method, recipe)
+    check_texts(recipe, method.needs_texts(recipe), method.title)
     if model.meta.get("parameters"):
         hardware.need_disk(estimate(method, recipe).disk or 0, f"Quantizing {model.label}", "model")
 
 
 def chosen_in(recipe: Any) -> str | None:
     """The field that lists the variants."""
-    return next((name for name in ("types", "schemes", "bits") if name in type(recipe).model_fields), None)
+    return next((name for name in ("types", "schemes") if name in type(recipe).model_fields), None)
 
 
 def source_of(ref: str) -> refs.ModelRef:
@@ -75,16 +75,19 @@ def refuse_quantized(model: refs.ModelRef) -> None:
                           "Choose the model it was made from, in 16 or 32 bits.", "model")
 
 
-def _check_texts(method: Any, recipe: Any) -> None:
+def check_texts(recipe: Any, needed: bool, title: str) -> None:
+    """Refuse texts that cannot be read, or none where they are needed.
+
+    Raises:
+        StudioError: in the field ``dataset`` or ``columns``.
+    """
     from studio.datasets import formats
 
-    if not recipe.dataset and not method.calibrates:
-        return
     if not recipe.dataset:
-        raise StudioError(f"{method.title} fits the weights to texts, and none are chosen.",
-                          "Choose texts like those the model will meet; the shipped set 'Calibration texts' serves any "
-                          "model.", "dataset")
-    if not str(recipe.dataset).startswith(("hub:", "hf:", "http")):  # of the Hub: read by the run
+        if needed:
+            raise StudioError(f"{title} needs texts, and none are chosen.", "Choose texts like those the model will meet; "
+                              "the shipped set 'Calibration texts' serves any model.", "dataset")
+    elif not str(recipe.dataset).startswith(("hub:", "hf:", "http")):  # those of the Hub are read by the run
         next(iter(formats.load_rows(recipe.dataset, recipe.columns or None)), None)
 
 
@@ -144,7 +147,7 @@ def estimate(method: Any, recipe: Any) -> Any:
     made.disk = sum(row["size"] for row in found) + int(method.scratch * parameters) + folded
     made.memory = int(parameters * max(method.copies, 8 if recipe.prove else 0) + LIBRARIES)
     if any(method.pace) and made.device == "cpu":
-        thousands = recipe.num_calibration_samples * min(recipe.max_seq_length, TEXT) / 1000 if method.calibrates else 0
+        thousands = recipe.num_calibration_samples * min(recipe.max_seq_length, TEXT) / 1000 if method.needs_texts(recipe) else 0
         each = parameters / 1e6 * (method.pace[0] + method.pace[1] * thousands)
         made.seconds = START + len(found) * each
         made.notes.append("Time is an estimate for this kind of machine with nothing else running; the proof of each "
