@@ -75,6 +75,19 @@ def empty_is_default(spec: FieldSpec) -> bool:
     return spec.type in ("int", "float") and spec.widget != "log" and bool(spec.placeholder)
 
 
+def picked(spec: FieldSpec) -> bool:
+    """Whether a list is picked from what there is, and not typed."""
+    return spec.type == "list" and bool(spec.choices)
+
+
+def foreign(spec: FieldSpec, value: Any) -> bool:
+    """Whether a control still holds what only another method of the family offers."""
+    known = [choice for choice, _ in spec.choices]
+    if picked(spec):
+        return not isinstance(value, list) or any(item not in known for item in value)
+    return spec.type == "choice" and value not in known
+
+
 def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     """The value a field's control shows for a recipe's value."""
     if spec.widget == "log":
@@ -85,6 +98,8 @@ def to_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
         return dict(value or {})
     if spec.widget == "models":
         return [str(item) for item in value or []]
+    if picked(spec):
+        return list(value or [])
     if spec.type == "list":
         return "\n".join(_escape(str(item)) for item in value or [])
     if spec.type == "dict":
@@ -104,7 +119,7 @@ def from_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     """The recipe's value for what a control holds. Text that is no number stays text, for the recipe to refuse."""
     if spec.type in ("int", "float"):
         return _number(spec, value)
-    if spec.widget in ("rewards", "models"):
+    if spec.widget in ("rewards", "models") or picked(spec):
         return value or []
     if spec.widget == "merge":
         return value or {}
@@ -255,6 +270,12 @@ class Form:
             return gr.HTML(value, html_template=f'<div class="st-mount rw" {facts}></div>', elem_classes=classes,
                            js_on_load="studio.mount('rewards', {element, props, watch, trigger})",
                            apply_default_css=False, **{k: v for k, v in common.items() if k != "label"})
+        if picked(spec):
+            facts = f'data-tab="{self.tab}" data-name="{escape(spec.name)}"'
+            return gr.HTML(value, html_template=f'<div class="st-mount qz-types" {facts}></div>',
+                           elem_classes=[*classes, "st-field-picks"],
+                           js_on_load="studio.mount('picks', {element, props, watch, trigger})",
+                           apply_default_css=False, **{k: v for k, v in common.items() if k != "label"})
         common |= {"info": info, "elem_classes": classes}
         if spec.type == "bool":
             return gr.Checkbox(value, container=True, **common)
@@ -299,7 +320,7 @@ class Form:
             raise StudioError(t("form.no_method"), t("form.pick_method"), "method")
         made = values_of(self.kind, method, dict(zip(self.controls, held, strict=True)))
         for name, spec in self.specs[method].items():  # while the method changes, a control still offers another's choices
-            if spec.type == "choice" and name in made and made[name] not in [choice for choice, _ in spec.choices]:
+            if name in made and foreign(spec, made[name]):
                 made[name] = spec.default
         return made
 
@@ -324,8 +345,7 @@ class Form:
         for name, spec in self.specs[method].items():
             typed = from_control(spec, now.get(name), spec.type == "dict" and plain_table(self.kind, method, name))
             untouched = any(name in specs and typed == specs[name].default for specs in others)
-            foreign = spec.type == "choice" and typed not in [choice for choice, _ in spec.choices]
-            values[name] = spec.default if untouched or foreign or name not in now else typed
+            values[name] = spec.default if untouched or foreign(spec, typed) or name not in now else typed
         made = []
         for name in self.controls:
             spec = self.specs[method].get(name)
@@ -364,6 +384,8 @@ def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[
             of.setdefault(name, {})[method] = spec
     made: dict[str, dict[str, dict[str, Any]]] = {}
     for name, by_method in of.items():
+        if any(picked(spec) for spec in by_method.values()):
+            continue  # its script asks for the words of the chosen method
         if len({(_title(s), s.help, s.placeholder, str(s.choices), s.type) for s in by_method.values()}) == 1:
             continue
         for method, spec in by_method.items():

@@ -38,7 +38,8 @@ def field(default: Any, title: str, help: str, *, group: str = "basic", widget: 
         widget: Control when the type alone does not say it: ``model`` | ``models`` (a list) | ``dataset`` | ``text`` |
             ``log`` (a number on a log scale) | ``lines`` (list of strings, one a line) | ``table`` (dict of scalars) |
             ``rewards`` (list of :mod:`studio.rewards`) | ``merge`` (a configuration of mergekit) | ``hidden``.
-        choices: value -> label, for strings that are picked from a list but may also be typed.
+        choices: value -> label, for strings that are picked from a list but may also be typed. A list with choices is picked
+            by switching each of them on or off.
         library: ``module.Class`` whose argument of the same name this sets; a test checks that it exists there.
         unit: Shown behind the number, e.g. ``tokens``.
         when: Show only while other fields have one of these values, e.g. ``{"packing": [True]}``.
@@ -164,6 +165,8 @@ def _shape(annotation: Any) -> tuple[str, bool, list]:
         return kind, len(rest) < len(args), choices
     if origin is Literal:
         return "choice", False, list(args)
+    if origin is list and args and typing.get_origin(args[0]) is Literal:
+        return "list", False, list(typing.get_args(args[0]))
     word = {int: "int", float: "float", bool: "bool", str: "str"}.get(annotation)
     return word or {list: "list", dict: "dict"}.get(origin or annotation, "str"), False, []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import typing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ def quantize_types(values: dict[str, Any], owner: str | None = None) -> dict[str
         values: A quantization recipe as the form has it; faulty fields other than the model do no harm.
 
     Returns:
-        ``{"field", "types": [{"name", "title", "about", "group", "imatrix", "bits", "size", "needs", "fits"}], "source":
-        {"ref", "label", "size", "parameters"} | None}``: ``field`` holds the choice and is empty where the method has
-        none; ``imatrix`` marks what needs an importance matrix; sizes are bytes, ``fits`` GB, and ``None`` while the model
-        is not known.
+        ``{"fields": {name: {"title", "help", "choices": [...]}}, "makes", "source": {"ref", "label", "size", "parameters"} |
+        None}``. A field is one that is picked from a list; each choice has ``{"name", "about", "group", "imatrix", "bits",
+        "variant", "size", "needs", "fits"}``: ``imatrix`` marks what needs an importance matrix, sizes are bytes, ``fits``
+        GB, and ``None`` where they are not known. ``makes`` is the field whose choices become variants, or empty.
 
     Raises:
         StudioError: no such method, or another person's model.
@@ -34,28 +33,32 @@ def quantize_types(values: dict[str, Any], owner: str | None = None) -> dict[str
     from studio import registry
     from studio.library.refs import check_owner
     from studio.quantizers import plan
+    from studio.recipe import fields
 
     method = registry.method("quantize", str(values.get("method") or ""))
-    ref = str(values.get("model") or "")
-    if ref:
+    if ref := str(values.get("model") or ""):
         check_owner(ref, scope(owner), "model")
     recipe = _recipe(method, values)
-    name = plan.chosen_in(recipe) or ""
-    every = recipe.model_copy(update={name: [one["name"] for one in _choices(method, name)]}) if name else recipe
+    specs = {spec.name: spec for spec in fields(method.Recipe) if spec.type == "list" and spec.choices}
+    made = {name: {"title": spec.title, "help": spec.help, "choices": _choices(method, spec)} for name, spec in specs.items()}
+    makes = (plan.chosen_in(recipe) or "") if hasattr(method, "variants") else ""
+    source, told, names = None, {}, {}
     try:
         model = plan.source_of(recipe.model)
-        told = {row["variant"]: row for row in plan.sizes(method, every)}
-        names = dict(zip([str(one) for one in getattr(every, name)], method.variants(every), strict=True)) if name else {}
-        source = {"ref": recipe.model, "label": _label(recipe.model, model.label),
-                  "size": model.meta.get("size"), "parameters": model.meta.get("parameters")}
+        source = {"ref": recipe.model, "label": _label(recipe.model, model.label), "size": model.meta.get("size"),
+                  "parameters": model.meta.get("parameters")}
+        if makes in made:
+            every = [choice["name"] for choice in made[makes]["choices"]]
+            whole = recipe.model_copy(update={makes: every})
+            names = dict(zip(every, method.variants(whole), strict=True))
+            told = {row["variant"]: row for row in plan.sizes(method, whole)}
     except StudioError:
-        told, names, source = {}, {}, None
-    types = []
-    for one in _choices(method, name) if name else []:
-        size = told.get(names.get(str(one["name"]), ""), {})
-        types.append(one | {"bits": size.get("bits", one["bits"]), "size": size.get("size"), "needs": size.get("needs"),
-                            "fits": size.get("fits"), "variant": names.get(str(one["name"]))})
-    return {"field": name, "types": types, "source": source}
+        pass  # the form says what is wrong with the model
+    for choice in made.get(makes, {}).get("choices", []):
+        size = told.get(names.get(choice["name"]), {})
+        choice |= {"variant": names.get(choice["name"]), "bits": size.get("bits", choice["bits"]), "size": size.get("size"),
+                   "needs": size.get("needs"), "fits": size.get("fits")}
+    return {"fields": made, "makes": makes if makes in made else "", "source": source}
 
 
 def _recipe(method: Any, values: dict[str, Any]) -> Any:
@@ -73,31 +76,22 @@ def _recipe(method: Any, values: dict[str, Any]) -> Any:
     return method.Recipe()
 
 
-def _choices(method: Any, name: str) -> list[dict[str, Any]]:
-    """What the list field ``name`` may hold, each with what is known of it."""
-    from studio.recipe import fields
-
-    spec = next(spec for spec in fields(method.Recipe) if spec.name == name)
-    named = dict(spec.choices)
-    inner = typing.get_args(method.Recipe.model_fields[name].annotation)
-    literal = typing.get_args(inner[0]) if inner else ()
+def _choices(method: Any, spec: Any) -> list[dict[str, Any]]:
+    """What a list field may hold, each with what is known of it."""
     facts = _gguf_types() if method.Recipe.method == "gguf" else {}
-    names = list(named) or list(literal) or list(facts) or list(spec.default)
     made = []
-    for one in names:
-        known = facts.get(one, {})
-        title, _, about = str(named.get(one, one)).partition(": ")
-        made.append({"name": one, "title": title, "about": known.get("about") or about, "group": known.get("kind") or "",
-                     "imatrix": bool(known.get("needs_imatrix")), "bits": known.get("bits")})
+    for value, label in spec.choices:
+        known = facts.get(value, {})
+        about = known.get("about") or (label if label != str(value) else "")
+        made.append({"name": value, "about": about, "group": known.get("kind") or "", "imatrix": bool(known.get("needs_imatrix")),
+                     "bits": known.get("bits"), "variant": None, "size": None, "needs": None, "fits": None})
     return made
 
 
 def _gguf_types() -> dict[str, dict[str, Any]]:
-    from dataclasses import asdict, is_dataclass
-
     from studio.gguf.types import TYPES
 
-    return {name: asdict(facts) if is_dataclass(facts) else dict(facts) for name, facts in TYPES.items()}
+    return {name: facts._asdict() for name, facts in TYPES.items()}
 
 
 def _label(ref: str, fallback: str) -> str:

@@ -175,6 +175,8 @@ def _value(spec: FieldSpec) -> st.SearchStrategy[Any]:
     """Any value that the field's own type and bounds allow."""
     if spec.choices:
         made: st.SearchStrategy[Any] = st.sampled_from([value for value, _ in spec.choices])
+        if spec.type == "list":
+            made = st.lists(made, max_size=3, unique=True)
     else:
         made = {"int": lambda: _number(spec), "float": lambda: _number(spec), "bool": st.booleans, "str": lambda: _words,
                 "list": lambda: st.lists(_words, max_size=3),

@@ -11,7 +11,7 @@ from studio.registry import FAMILIES, family
 
 from components import form
 
-KINDS = [(kind, name) for kind in ("sft", "pretrain", "align") for name in family(kind)]
+KINDS = [(kind, name) for kind in ("sft", "pretrain", "align", "quantize") for name in family(kind)]
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc"), max_codepoint=0x2FFF), max_size=30)
 
 
@@ -28,6 +28,8 @@ def values_for(spec):
                          exclude_min="gt" in spec.bounds, exclude_max="lt" in spec.bounds)
     elif spec.choices:
         made = st.sampled_from([choice for choice, _ in spec.choices])
+        if spec.type == "list":
+            made = st.lists(made, max_size=3, unique=True)
     elif spec.widget == "rewards":
         made = st.lists(st.fixed_dictionaries({"name": st.sampled_from(["exact", "length", "python"])}, optional={
             "weight": st.floats(-9, 9), "most": st.integers(0, 99), "code": TEXT, "run_own_code": st.booleans()}), max_size=3)
