@@ -136,8 +136,10 @@ def _families() -> dict[str, Registry]:
     data.add("backtranslate", "studio.datasets.steps.backtranslate:Backtranslate")
 
     merge = Registry("merge", "Merge", "a merged model")
+    merge.add("mergekit", "studio.mergers.mergekit:Mergekit")
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
     merge.add("adapters", "studio.mergers.adapters:MergeAdapters")
+    merge.add("moe", "studio.mergers.moe:Moe")
 
     quantize = Registry("quantize", "Quantize", "smaller variants of a model")
     quantize.add("learn", "studio.quantizers.learn:Learn")
