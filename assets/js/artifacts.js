@@ -6,7 +6,7 @@
 
   /** The form again, filled with a run's recipe. */
   studio.again = (run) => {
-    const tab = studio.tabOf[run.kind];
+    const tab = studio.formOf[run.kind];
     studio.lives[tab]?.show(null);
     studio.open(tab, { values: run.recipe });
   };
@@ -64,8 +64,8 @@
   };
 
   studio.merge = async (ref, name) => {
-    const answer = await studio.ask(t("merge.title"), `<p class="st-muted">${esc(t("merge.help"))}</p>
-      <label class="st-line">${esc(t("merge.name"))}<input name="name" maxlength="80" value="${esc(`${name} merged`.slice(0, 80))}" autofocus></label>`, t("merge.start"));
+    const answer = await studio.ask(t("fold.title"), `<p class="st-muted">${esc(t("fold.help"))}</p>
+      <label class="st-line">${esc(t("fold.name"))}<input name="name" maxlength="80" value="${esc(`${name} merged`.slice(0, 80))}" autofocus></label>`, t("fold.start"));
     if (answer) await studio.job({ kind: "merge", method: "adapter", model: ref, name: answer.name });
   };
 
@@ -124,7 +124,9 @@
       place.querySelector(".st-muted").textContent = t(made.kind === "adapter" ? "made.reward.merge" : "made.reward.hint");
       if (made.kind === "model") button("made.reward.try", () => studio.tryReward(ref, made.name), "st-primary");
     } else {
-      button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
+      const own = studio.afterMade?.[run.kind]; // buttons of a kind of its own come first
+      if (own) own({ button, run, made, ref });
+      else button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
       button("made.continue", () => studio.startFrom(ref, studio.tabOf[run.kind]));
       if (run.kind !== "align") button("made.align", () => studio.startFrom(ref, "align"));
     }

@@ -136,6 +136,8 @@
   /** Kinds of runs that train a model, and the tab each is started from. */
   studio.tabOf = { sft: "finetune", pretrain: "pretrain", align: "align" };
   studio.trains = (kind) => kind in studio.tabOf;
+  /** Kinds of runs that have a form to go back to, and its tab. */
+  studio.formOf = { ...studio.tabOf, merge: "merge" };
 
   const STATES = ["queued", "starting", "running", "stopping", "succeeded", "failed", "stopped", "lost"];
   studio.active = (state) => STATES.indexOf(state) < 4;

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
-  const KINDS = ["all", "model", "adapter", "dataset"];
+  const KINDS = ["all", "model", "adapter", "dataset", "family"];
   const count = (rows) => (typeof rows === "number" ? rows : Object.values(rows).reduce((a, b) => a + b, 0));  // a version has several splits
   const group = (item) => ({ starter: "model", model: "model", adapter: "adapter" })[item.kind] || "dataset";
 
@@ -20,29 +20,51 @@
     constructor({ element, root }) {
       Object.assign(this, { root, items: null, kind: "all", filter: "" });
       root.innerHTML = `<div class="st-toolbar"><div class="st-views" role="tablist">${KINDS.map((k) => `<button type="button" role="tab" data-kind="${k}" aria-selected="${k === "all"}">${esc(t(`library.${k}`))}</button>`).join("")}</div>
-        <span class="st-push"></span><input type="search" placeholder="${esc(t("library.filter"))}" aria-label="${esc(t("library.filter"))}"></div><div class="st-cards"></div>`;
+        <span class="st-push"></span><input type="search" placeholder="${esc(t("library.filter"))}" aria-label="${esc(t("library.filter"))}"></div><div class="st-cards"></div><div class="fm" hidden></div>`;
       this.cards = root.querySelector(".st-cards");
       root.querySelector("input").oninput = (event) => { this.filter = event.target.value.toLowerCase(); this.draw(); };
       root.querySelector(".st-views").onclick = (event) => {
-        if (!event.target.dataset.kind) return;
-        this.kind = event.target.dataset.kind;
-        for (const button of root.querySelectorAll("[data-kind]")) button.setAttribute("aria-selected", String(button.dataset.kind === this.kind));
-        this.draw();
+        if (event.target.dataset.kind) this.turn(event.target.dataset.kind);
       };
       this.cards.addEventListener("click", (event) => this.click(event));
       this.tick = studio.poll(element, 6000, () => this.load());
       window.addEventListener("studio:tab", (event) => event.detail === "library" && this.tick());
       window.addEventListener("studio:runs-ended", () => this.tick());
+      window.addEventListener("studio:family", () => root.isConnected && this.wanted());
+      this.wanted();
+    }
+
+    /** Somebody asked for the family of one of them. */
+    wanted() {
+      const ref = studio.familyWanted;
+      if (!ref) return;
+      studio.familyWanted = null;
+      this.turn("family", ref);
+      this.tick();
+    }
+
+    turn(kind, chosen = null) {
+      this.kind = kind;
+      for (const button of this.root.querySelectorAll("[data-kind]")) button.setAttribute("aria-selected", String(button.dataset.kind === kind));
+      if (kind === "family") this.family ??= new studio.FamilyTree(this.root.querySelector(".fm"), this);
+      if (chosen) Object.assign(this.family, { chosen, key: null });
+      this.draw();
+      if (kind === "family") this.family.load();
     }
 
     async load() {
       const found = await studio.call("library");
       this.items = [...found.models.filter((m) => m.kind !== "checkpoint"), ...found.datasets.filter((d) => d.stage !== "step")];
       this.draw();
+      if (this.kind === "family") this.family.load();
     }
 
     draw() {
       if (!this.items) return;
+      const tree = this.kind === "family";
+      this.cards.hidden = tree;
+      this.root.querySelector(".fm").hidden = !tree;
+      if (tree) return this.family.draw();
       const shown = this.items.filter((i) => (this.kind === "all" || group(i) === this.kind) && (!this.filter || `${i.label} ${i.ref} ${i.detail}`.toLowerCase().includes(this.filter)));
       const html = shown.length ? shown.map((i) => this.card(i)).join("")
         : `<div class="st-empty"><b>${esc(t(this.filter ? "library.none_match" : `library.empty.${this.kind}`))}</b><p>${esc(t("library.empty.hint"))}</p></div>`;

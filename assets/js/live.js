@@ -205,7 +205,7 @@
       };
       if (studio.active(this.state) && this.state !== "stopping") button(this.state === "queued" ? "action.cancel_run" : "live.stop", () => this.do("stop"), "st-danger");
       if (!["data", "sweep", "flow"].includes(this.details.kind)) button("live.python", (made) => this.python(made));
-      if (studio.trains(this.details.kind)) button("live.again", () => studio.again(this.details));
+      if (studio.formOf[this.details.kind]) button("live.again", () => studio.again(this.details));
       const after = this.$(".st-after");
       after.hidden = !["succeeded", "stopped"].includes(this.state) || !(this.details.artifacts || []).length;
       if (!after.hidden) studio.artifactActions(after, this.details);

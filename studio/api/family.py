@@ -23,7 +23,7 @@ def family(owner: str | None = None, datasets: bool = False, outside: bool = Fal
     Returns:
         ``{"nodes": [{ref, label, kind, method, id, created, x, y}], "edges": [{parent, child, role}]}``. ``kind`` is
         ``starter``, ``model``, ``adapter``, ``merge``, ``quantized``, ``checkpoint``, ``dataset``, ``hub``, ``path`` or
-        ``deleted``; ``x`` the generation from 0 on, ``y`` the place in it, so that lines cross little. An edge that
+        ``deleted``; models of the Hub have a ``url``; ``x`` the generation from 0 on, ``y`` the place in it, so that lines cross little. An edge that
         would close a circle is marked ``"circle": True`` and does not count as a generation.
     """
     nodes, edges = _library(owner, datasets)
@@ -86,6 +86,8 @@ def _is_data(ref: str, role: str) -> bool:
 
 def _outsider(ref: str, role: str) -> dict[str, Any]:
     """What is no artifact of this person: the starter, data, a checkpoint, the Hub, a folder, or something deleted."""
+    from studio import hub
+
     head, _, tail = ref.partition(":")
     if ref == "starter" or head == "starter":
         kind, label = "starter", "Starter" + (f" {tail}" if tail else "")
@@ -99,7 +101,8 @@ def _outsider(ref: str, role: str) -> dict[str, Any]:
         kind, label = "dataset", tail or ref.rpartition("/")[2]
     else:
         kind, label = "path", ref.rstrip("/").rpartition("/")[2]
-    return {"ref": ref, "label": label, "kind": kind, "method": "", "id": None, "created": None}
+    made = {"ref": ref, "label": label, "kind": kind, "method": "", "id": None, "created": None}
+    return made | ({"url": f"{hub.endpoint()}/{label}"} if kind == "hub" else {})
 
 
 def _ask(nodes: dict[str, dict], edges: dict[tuple, dict]) -> None:
