@@ -35,6 +35,7 @@ class MergeAdapter(Method):
     """Adapter and base into one."""
 
     title = "Adapter into base"
+    group = "adapters"
     summary = "Folds a LoRA or similar adapter into its base, so that the result is one ordinary model."
     paper = "https://arxiv.org/abs/2106.09685"
     Recipe = MergeAdapterRecipe

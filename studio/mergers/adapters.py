@@ -60,6 +60,7 @@ class MergeAdapters(Method):
     """Adapters of one base, added up."""
 
     title = "Adapters into one"
+    group = "adapters"
     summary = "Adds several LoRA adapters of one base up to a single adapter: each brings its skill."
     paper = "https://huggingface.co/docs/peft/developer_guides/model_merging"
     Recipe = AdaptersRecipe

@@ -93,6 +93,7 @@ class Moe(Method):
     """Models of one shape as experts of one model."""
 
     title = "Mixture of experts"
+    group = "experts"
     summary = "Puts several tuned models side by side into one; each token goes to the experts it fits."
     paper = "https://arxiv.org/abs/2403.13257"
     Recipe = MoeRecipe
