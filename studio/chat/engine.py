@@ -17,7 +17,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from studio.chat import records
 from studio.errors import StudioError
@@ -45,7 +47,29 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def load(args: argparse.Namespace) -> Any:
+    """The host of ``--base`` with its adapters.
+
+    Raises:
+        StudioError: something that cannot be loaded.
+    """
+    from studio.library.refs import resolve_model
+
+    base = resolve_model(args.base)
+    import torch
+
+    from studio.chat.host import Host
+
+    torch.set_num_threads(threads())
+    kind, _, factor = args.rope.partition(":")
+    host = Host(base.source, base.revision, {"rope_type": kind, "factor": float(factor)} if kind else None)
+    for item in args.adapter:
+        name, _, ref = item.partition("=")
+        host.add_adapter(name, resolve_model(ref or name).source)
+    return host
+
+
+def main(argv: list[str] | None = None, load: Callable[[argparse.Namespace], Any] = load) -> int:
     """Load, then serve until stopped or idle. Returns the exit code."""
     args = arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -58,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Port {args.port} is not free: {err.strerror}. Choose another with --port.", file=sys.stderr)
         return 2
     try:
-        return _serve(args, key, sock)
+        return _serve(args, key, sock, load)
     except StudioError as err:
         log.error("%s", err)
         if args.record:
@@ -66,25 +90,14 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _serve(args: argparse.Namespace, key: str, sock: socket.socket) -> int:
+def _serve(args: argparse.Namespace, key: str, sock: socket.socket, load: Callable[[argparse.Namespace], Any]) -> int:
     began = time.monotonic()
-    from studio.library.refs import resolve_model
-
-    base = resolve_model(args.base)
-    import torch
+    host = load(args)
     import uvicorn
 
-    from studio.chat.host import Host
     from studio.chat.server import Engine, build
 
-    torch.set_num_threads(threads())
-    kind, _, factor = args.rope.partition(":")
-    host = Host(base.source, base.revision, {"rope_type": kind, "factor": float(factor)} if kind else None)
-    for item in args.adapter:
-        name, _, ref = item.partition("=")
-        host.add_adapter(name, resolve_model(ref or name).source)
-    log.info("%s loaded in %.1f s on %s with %d threads", args.base, time.monotonic() - began, host.device,
-             torch.get_num_threads())
+    log.info("%s loaded in %.1f s on %s with %d threads", args.base, time.monotonic() - began, host.device, host.threads)
 
     async def run() -> None:
         engine = Engine(host, args.base, key)

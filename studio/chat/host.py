@@ -82,6 +82,14 @@ class Host:
         self._running = 0
         self._since = 0.0  # when the turn under way began
 
+    @property
+    def threads(self) -> int:
+        return self.torch.get_num_threads()
+
+    @property
+    def templated(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
     # ---- adapters
 
     def add_adapter(self, name: str, path: str) -> None:

@@ -106,7 +106,7 @@ def build(engine: Engine) -> FastAPI:
         return {"status": "ok", "pid": os.getpid(), "base": engine.base, "adapters": host.adapters(),
                 "active": engine.active, "idle_seconds": round(engine.idle_seconds(), 1), "rss_bytes": rss_bytes(),
                 "device": host.device, "dtype": str(host.dtype).removeprefix("torch."), "context": host.context,
-                "threads": host.torch.get_num_threads(), "chat_template": bool(host.tokenizer.chat_template)}
+                "threads": host.threads, "chat_template": host.templated}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
