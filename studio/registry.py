@@ -140,6 +140,8 @@ def _families() -> dict[str, Registry]:
     merge.add("adapter", "studio.mergers.adapter:MergeAdapter")
     merge.add("adapters", "studio.mergers.adapters:MergeAdapters")
     merge.add("moe", "studio.mergers.moe:Moe")
+    merge.add("extract_lora", "studio.mergers.extract_lora:ExtractLora")
+    merge.add("tokensurgeon", "studio.mergers.tokensurgeon:TokenSurgeon")
 
     quantize = Registry("quantize", "Quantize", "smaller variants of a model")
     quantize.add("learn", "studio.quantizers.learn:Learn")

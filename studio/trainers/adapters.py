@@ -57,8 +57,8 @@ class AdapterMethod(Method):
         return {"task_type": "CAUSAL_LM"} | values
 
     @classmethod
-    def peft_config(cls, recipe: Any) -> Any:
-        """The PEFT config itself."""
+    def peft_config(cls, recipe: Any, steps: int) -> Any:
+        """The PEFT config itself, for a run of so many steps."""
         import peft
 
         return getattr(peft, cls.peft)(**cls.config(recipe))

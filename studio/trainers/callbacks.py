@@ -81,7 +81,8 @@ class Watch(TrainerCallback):
         self.ctx.progress(state.global_step, state.max_steps, eta)
         stop = self.trainer.agreed(self.ctx.stop_requested)
         if stop and state.global_step < state.max_steps and not self.trainer.hold_stop():
-            control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
+            # A validation that is due here still runs: without it the resumed run would lack it, and the random numbers it draws.
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         if logs and "train_runtime" not in logs:  # the last one only sums up; the run's summary says it better

@@ -23,7 +23,7 @@ from studio.errors import StudioError
 from studio.jobs.context import COMPLETE, checkpoints, mark_complete
 from studio.jobs.explain import disk_full
 from studio.jobs.files import read_json, write_json
-from studio.trainers import optimizers, rope, starts
+from studio.trainers import optimizers, ranks, rope, starts
 from studio.trainers.callbacks import Watch
 from studio.trainers.checkup import Checkup
 
@@ -49,6 +49,8 @@ class Kept:
             self.optimizer_cls_and_kwargs = own[0], {"args": self.args} | own[1]
         if kwargs.get("peft_config") is not None:
             starts.keep(self.model, ctx.run_dir)
+        if ranks.learned(self.model):
+            ranks.save_as_lora(self.model)
         self.ctx, self.keep, self.pick_best, self.patience = ctx, keep, best, patience
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -152,6 +154,8 @@ class Kept:
         if encoder := self._prompt_encoder():
             save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, folder / ENCODER)
         rope.keep(self.accelerator.unwrap_model(self.model), folder)
+        if ranks.learned(self.model):
+            ranks.keep(self.model, folder)
         mark_complete(folder)
 
     def _rotate(self) -> None:
@@ -176,6 +180,12 @@ class Kept:
         with torch.serialization.safe_globals(optimizers.kept_classes(str(self.args.optim.value))):
             super()._load_optimizer_and_scheduler(checkpoint)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if ranks.learned(self.model):
+            ranks.load(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def restore(self, checkpoint: Path) -> None:
         """Counters and the unfinished logging window of ``checkpoint``; call when training begins."""
         self._load_encoder(checkpoint)
@@ -199,7 +209,10 @@ class Kept:
         if not (folder / COMPLETE).exists():
             return None
         self.state.best_model_checkpoint = str(folder)
-        self._load_best_model()
+        if ranks.learned(self.model):
+            ranks.load(self.model, folder)
+        else:
+            self._load_best_model()
         self._load_encoder(folder)
         return step
 

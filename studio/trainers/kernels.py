@@ -1,7 +1,6 @@
 """Faster kernels of other projects, offered where they are installed and help: on a GPU. No torch here.
 
-Unsloth is not among them: it replaces the trainer and the model's forward, on which whole checkpoints, exact resume and the
-script of "Copy as Python" stand.
+Unsloth, which changes the model as it is loaded, has a switch and a module of its own.
 """
 
 from __future__ import annotations

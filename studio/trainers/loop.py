@@ -12,7 +12,7 @@ import torch
 from trl import SFTConfig, SFTTrainer
 
 from studio.library import bases
-from studio.trainers import kernels, settings, starts
+from studio.trainers import kernels, ranks, settings, starts
 from studio.trainers.common import FineFields
 from studio.trainers.kept import Kept, clean, digest_of, go, same_data
 
@@ -151,9 +151,11 @@ def train(model: Any, tokenizer: Any, recipe: Any, ctx: Any, train_data: Any, ev
             ctx.warning("base-replaced", *told)
     held = eval_data is not None and len(eval_data) > 0
     args = arguments(recipe, ctx, steps, held)
-    trainer = StudioTrainer(model, args, train_dataset=train_data, eval_dataset=eval_data if held else None,
-                            processing_class=tokenizer, peft_config=peft_config, ctx=ctx, keep=recipe.save_total_limit,
-                            best=recipe.load_best_model_at_end and held, patience=recipe.early_stopping_patience)
+    cuts = getattr(peft_config, "peft_type", "") == "ADALORA"
+    trainer = (ranks.moving(StudioTrainer) if cuts else StudioTrainer)(
+        model, args, train_dataset=train_data, eval_dataset=eval_data if held else None, processing_class=tokenizer,
+        peft_config=peft_config, ctx=ctx, keep=recipe.save_total_limit, best=recipe.load_best_model_at_end and held,
+        patience=recipe.early_stopping_patience)
     if getattr(recipe, "init_lora_weights", "") == "loftq" and peft_config is not None:
         starts.loftq(trainer.accelerator.unwrap_model(trainer.model), Path(model.name_or_path), ctx.run_dir)
     return go(trainer, recipe, ctx, recipe.sample_prompts, chat)

@@ -15,7 +15,7 @@ from typing import Any
 
 from studio import settings
 from studio.library import refs
-from studio.trainers import chatml, data, kernels, optimizers, plan, rope, script_parts
+from studio.trainers import chatml, data, kernels, optimizers, plan, rope, script_parts, unsloth
 
 MOST_LISTED = 400  # validation rows that a script names one by one; more are exported
 
@@ -25,6 +25,12 @@ _ALWAYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "
 _DEFAULTS = {"max_steps": -1, "gradient_accumulation_steps": 1, "weight_decay": 0.0, "max_grad_norm": 1.0,
              "warmup_steps": 0, "neftune_noise_alpha": 0.0, "packing": False, "packing_strategy": "bfd",
              "padding_free": False, "loss_type": "nll", "trust_remote_code": False}
+
+
+class Code(str):
+    """An argument that is not a value but an expression of the script."""
+
+    __repr__ = str.__str__
 
 
 def write(recipe: Any, adapter: tuple[str, dict[str, Any]] | None = None,
@@ -66,11 +72,12 @@ def _head(recipe: Any, adapter: tuple[str, dict[str, Any]] | None) -> str:
     from studio.registry import method
 
     what = method(recipe.kind, recipe.method).title
+    fast = "\nThe studio let Unsloth load the model and add the adapter; these lines do not.\n" if unsloth.wanted(recipe) else ""
     peft = f"\nfrom peft import {adapter[0]}" if adapter else ""
     return f'''"""{recipe.name or "Fine-tuning"}: {what} of {recipe.model} on {recipe.dataset} with TRL.
 
 pip install trl peft datasets torch
-"""
+{fast}"""
 import json
 import math
 
@@ -274,19 +281,21 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
     values |= kernels.arguments(recipe.kernels) | {"report_to": recipe.report_to} | recipe.extra
     lines = [f"    {k}={v!r}," for k, v in values.items()]
     lines += ["    use_cpu=not torch.cuda.is_available(),"]
+    cuts = bool(adapter) and adapter[0] == "AdaLoraConfig"  # whose cut checkpoints PEFT cannot load into the running model
     config = "args = SFTConfig(\n    output_dir=\"output\",\n" + "\n".join(lines)
     if held:
         every = str(recipe.eval_steps or "every")
         config = (f"{_steps_code(recipe)}{config}\n    eval_strategy=\"steps\", eval_steps={every}, "
                   f"save_steps={recipe.save_steps or every}, save_total_limit={recipe.save_total_limit},")
-        if recipe.load_best_model_at_end and recipe.loss_type == "nll" and (recipe.save_steps == 0 or recipe.eval_steps
+        if recipe.load_best_model_at_end and recipe.loss_type == "nll" and not cuts and (recipe.save_steps == 0 or recipe.eval_steps
                                               and recipe.save_steps % recipe.eval_steps == 0):
             config += "\n    load_best_model_at_end=True,"
     config += "\n)"
     adapter_code = ""
     if adapter and not model.is_adapter:
         name, values = adapter
-        adapter_code = f"adapter = {name}({', '.join(f'{k}={v!r}' for k, v in values.items())})\n"
+        adapter_code = f"{_all_steps(recipe)}\n\n{inspect.getsource(script_parts.adalora)}\n\n" if cuts else ""
+        adapter_code += f"adapter = {name}({', '.join(f'{k}={v!r}' for k, v in values.items())})\n"
     stop = ""
     if held and recipe.early_stopping_patience:
         stop = f", callbacks=[EarlyStoppingCallback({recipe.early_stopping_patience})]"
@@ -298,7 +307,8 @@ def _train(recipe: Any, adapter: tuple[str, dict[str, Any]] | None, chat: bool, 
         config = f"{inspect.getsource(made)}\n\n{config}"
         options = ", ".join(['"args": args', *(f'"{k}": {v!r}' for k, v in options.items())])
         more += f", optimizer_cls_and_kwargs=({made.__name__}, {{{options}}})"
-    return (f"{config}\n{adapter_code}trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=held, "
+    trainer = "adalora(SFTTrainer)" if cuts and adapter_code else "SFTTrainer"
+    return (f"{config}\n{adapter_code}trainer = {trainer}(model, args, train_dataset=train, eval_dataset=held, "
             f"processing_class=tokenizer{more}{stop})\n{_cut(recipe, held)}{_end(adapter if adapter_code else None)}")
 
 
@@ -326,8 +336,14 @@ def _steps_code(recipe: Any) -> str:
         return ""
     if recipe.max_steps > 0:
         return f"every = {max(1, -(-recipe.max_steps // 10))}\n"
+    return f"{_all_steps(recipe)}every = max(1, math.ceil(steps / 10))  # ten validations in a run\n"
+
+
+def _all_steps(recipe: Any) -> str:
+    """The line that sets ``steps``, of the whole run."""
+    if recipe.max_steps > 0:
+        return f"steps = {recipe.max_steps}\n"
     per_epoch = f"math.ceil(len(train) / {recipe.per_device_train_batch_size})"
     if recipe.gradient_accumulation_steps > 1:
         per_epoch = f"math.ceil({per_epoch} / {recipe.gradient_accumulation_steps})"
-    return (f"steps = math.ceil({recipe.num_train_epochs} * {per_epoch})\n"
-            "every = max(1, math.ceil(steps / 10))  # ten validations in a run\n")
+    return f"steps = math.ceil({recipe.num_train_epochs} * {per_epoch})\n"

@@ -119,3 +119,38 @@ def muon():
                                          eps=args.adam_epsilon, weight_decay=args.weight_decay)] if rest else []))
 
     return make
+
+
+def adalora(trainer):
+    """A trainer of TRL in which AdaLoRA's ranks move, and its matrices are kept near orthogonal.
+
+    PEFT adds that term to the loss of the model's own forward; TRL's loss is another, so it is added here.
+    """
+    import torch
+    from transformers import TrainerCallback
+
+    class Allocate(TrainerCallback):
+        def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+            model.base_model.update_and_allocate(state.global_step + 1)
+
+    class AdaLoraTrainer(trainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.add_callback(Allocate())
+
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            made = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            if not self.model.training:
+                return made
+            base = self.model.base_model
+            name = base.trainable_adapter_name
+            matrices = [weight if "lora_A" in key else weight.T for key, weight in base.model.named_parameters()
+                        if key.endswith((f"lora_A.{name}", f"lora_B.{name}"))]
+            gaps = [torch.norm(one @ one.T - torch.eye(len(one), dtype=one.dtype, device=one.device)) for one in matrices]
+            gap = base.peft_config[name].orth_reg_weight * sum(gaps) / len(gaps)
+            self._metrics["train"]["orthogonality"].append(gap.item())
+            if num_items_in_batch is not None:  # the parts of a step are then summed, not averaged
+                gap = gap / self.current_gradient_accumulation_steps
+            return (made[0] + gap, made[1]) if return_outputs else made + gap
+
+    return AdaLoraTrainer

@@ -9,7 +9,7 @@ from typing import Any
 from studio.errors import StudioError
 from studio.library import refs
 from studio.library.modelinfo import PROMPT_TYPES
-from studio.trainers import kernels
+from studio.trainers import kernels, unsloth
 from studio.trainers.common import FineFields
 
 
@@ -29,6 +29,7 @@ def check(recipe: Any) -> None:
     optimizers.check(recipe, recipe.kind == "sft" and recipe.method != "full")
     if isinstance(recipe, FineFields):
         kernels.check(recipe)
+    unsloth.check(recipe, model.is_adapter)
     if model.meta.get("peft_type") in PROMPT_TYPES:
         raise StudioError(f"{model.label} is made of learned tokens, which cannot be trained further.",
                           "Start from the model it belongs to.", "model")
@@ -84,8 +85,10 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any, int], Any] | None = None,
     ctx.log(f"{len(made.samples)} samples, {made.tokens} tokens to learn from; {len(held.samples)} to validate on; "
             f"{steps} steps.")
     dtype = plan.load_dtype(recipe, gpu, adapter is not None)
-    model = load.model(ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None, quantization=quantization,
-                       rope=rope.of_recipe(recipe, ref))
+    fast = unsloth.wanted(recipe)
+    model = unsloth.model(ref, dtype, recipe, quantization or {}) if fast else load.model(
+        ref, dtype, recipe.trust_remote_code, gpu, merge=adapter is None, quantization=quantization,
+        rope=rope.of_recipe(recipe, ref))
     if prepare:
         prepare(model)
     config = None
@@ -95,6 +98,8 @@ def run(recipe: Any, ctx: Any, adapter: Callable[[Any, int], Any] | None = None,
     elif adapter:
         config = adapter(recipe, steps)
     try:
+        if fast:
+            model, config = unsloth.adapter(model, config, recipe), None
         trainer = loop.train(model, tokenizer, recipe, ctx, rows, held_table, steps, config, chat)
     except ValueError as err:
         if adapter and "target modules" in str(err).lower():

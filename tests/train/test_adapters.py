@@ -9,7 +9,7 @@ from studio.library import refs
 from tests.train.conftest import run, series
 from tests.train.test_script import execute
 
-METHODS = {"lora": {}, "qlora": {}, "loha": {}, "lokr": {}, "vera": {"r": 32}, "oft": {"oft_block_size": 16},
+METHODS = {"lora": {}, "qlora": {}, "loha": {}, "lokr": {}, "adalora": {}, "vera": {"r": 32}, "oft": {"oft_block_size": 16},
            "ia3": {}, "prefix_tuning": {}, "p_tuning": {"num_virtual_tokens": 8}, "prompt_tuning": {"num_virtual_tokens": 8}}
 
 
@@ -55,7 +55,7 @@ def test_learns_saves_and_loads(method, tiny, chats, tmp_path):
     assert "tuning" in method or found[1] == pytest.approx(losses[0], abs=near)
 
 
-@pytest.mark.parametrize("method", ["lora", "ia3", "oft", "prefix_tuning", "p_tuning"])
+@pytest.mark.parametrize("method", ["lora", "adalora", "ia3", "oft", "prefix_tuning", "p_tuning"])
 def test_the_chat_engine_answers_with_it(method, tmp_path):
     """Greedy text of the engine is that of PEFT's own model."""
     import threading
@@ -87,7 +87,7 @@ def test_the_script_gives_the_same_losses(method, tiny, chats, tmp_path, monkeyp
     assert ours[1] == pytest.approx(theirs[1], abs=5e-4)
 
 
-@pytest.mark.parametrize("method", ["vera", "oft", "p_tuning"])
+@pytest.mark.parametrize("method", ["adalora", "vera", "oft", "p_tuning"])
 def test_stopped_and_resumed(method, tiny, chats, tmp_path):
     whole = values(tiny, chats, method, save_steps=4, eval_steps=4)
     run(whole, tmp_path / "whole")
