@@ -24,7 +24,7 @@ class AwqRecipe(compressed.CompressedRecipe):
         True, "Look at the weights too", "Scales are found from activations and weights together; off, from activations "
         "alone.", group="method", library=LIB)
     n_grid: int = field(20, "Scales tried", "How many strengths of scaling are tried for each layer. Fewer is quicker and a "
-                        "little worse.", group="method", library=LIB, ge=2, le=100)
+                        "little worse.", group="method", library=LIB, ge=4, le=100)
 
 
 class Awq(compressed.CompressedMethod):
