@@ -17,7 +17,7 @@ import yaml
 
 from components import widgets
 from components.ids import eid
-from components.strings import label, t
+from components.strings import catalogue, label, t
 from studio import api
 from studio.errors import StudioError
 from studio.recipe import SCHEMA_VERSION, FieldSpec, fields, read_yaml
@@ -231,8 +231,8 @@ class Form:
         with gr.Column(elem_classes=["st-card", "st-section" + closed], elem_id=eid(self.tab, f"group-{group}")):
             gr.HTML('<button type="button" class="st-section-head" data-st-toggle '
                     f'aria-expanded="{str(not closed).lower()}">'
-                    f'<span class="st-chevron" aria-hidden="true"></span><span>{t(f"group.{group}")}</span>'
-                    f'<small>{t(f"group.{group}.about")}</small></button>', js_on_load="", apply_default_css=False)
+                    f'<span class="st-chevron" aria-hidden="true"></span><span>{self._words(group)}</span>'
+                    f'<small>{self._words(group, ".about")}</small></button>', js_on_load="", apply_default_css=False)
             with gr.Row(elem_classes=["st-grid"]):
                 for name in names:
                     self.controls[name] = self._control(self.all[name], name in self.specs[self.first])
@@ -244,6 +244,11 @@ class Form:
                     if name == "dataset":
                         self.upload = gr.UploadButton(label("form.upload"), file_types=["file"], size="sm",
                                                       elem_id=eid(self.tab, "upload"), elem_classes=["st-upload"])
+
+    def _words(self, group: str, part: str = "") -> str:
+        """Heading of a group: the family's own, or that of all."""
+        own = f"group.{self.kind}.{group}{part}"
+        return t(own if own in catalogue() else f"group.{group}{part}")
 
     def _control(self, spec: FieldSpec, shown: bool) -> Any:
         key = f"field.{self.kind}.{spec.name}"

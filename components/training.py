@@ -18,6 +18,7 @@ from studio import api
 from studio.errors import StudioError
 from studio.recipe import RecipeError, parse, read_yaml, write_yaml
 
+VARIED = ("pretrain", "sft", "align")  # kinds that a sweep can vary
 PICKED = ("model", "models", "dataset")  # widgets that offer what is in the library
 
 
@@ -43,7 +44,8 @@ def build_training_tab(shell: Shell, tab: str, kind: str, panel: str = "panel") 
                     widgets.mounted("estimate", eid(tab, "estimate"), tab=tab)
                     place = widgets.mounted("backend", eid(tab, "backend"), {"name": "local"}, ["st-place"], tab=tab)
                     start = gr.Button(label(f"{tab}.start"), variant="primary", elem_id=eid(tab, "start"))
-                    widgets.mounted("sweep", eid(tab, "sweep"), tab=tab)
+                    if kind in VARIED:
+                        widgets.mounted("sweep", eid(tab, "sweep"), tab=tab)
                     widgets.mounted("flow", eid(tab, "flow"), tab=tab)
                 widgets.mounted(panel, eid(tab, "panel"), tab=tab)
         with gr.Column(elem_classes=["st-live-view"]):

@@ -8,6 +8,9 @@
   const icon = (path) => `<svg width="15" height="15" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">${path}</svg>`;
   const ICONS = (studio.mergeIcons = { up: icon('<path d="m4 9.5 4-4 4 4"/>'), down: icon('<path d="m4 6.5 4 4 4-4"/>'), cross: icon('<path d="m4.5 4.5 7 7M11.5 4.5l-7 7"/>'), copy: icon('<rect x="5.5" y="5.5" width="7" height="7" rx="1.2"/><path d="M3.5 10.5v-7h7"/>'), grip: icon('<path d="M6 4h.01M10 4h.01M6 8h.01M10 8h.01M6 12h.01M10 12h.01"/>') });
 
+  /* The methods in an order for reading; one that is new to us stands at the end. */
+  const KINDS = { blend: ["slerp", "linear", "nuslerp", "multislerp", "karcher", "nearswap", "arcee_fusion", "model_stock"], stack: ["passthrough"],
+    changes: ["task_arithmetic", "ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "sce", "ram", "ramplus_tl"], other: [] };
   let known = null; // mergekit's methods; asked for once
   const start = () => (known ??= studio.call("merge_methods").catch((error) => { known = null; throw error; }));
   /** A configuration of our own: what gradio hands out may be a live object. */
@@ -93,6 +96,7 @@
       for (const old of this.root.querySelectorAll(".mg-problem")) old.remove();
       const places = [...this.root.querySelectorAll("[data-at]")];
       for (const problem of studio.merging?.found?.problems || []) {
+        if (!problem.path && problem.level !== "error") continue; // of the whole: said beside the form
         const path = place(problem.path), fits = places.filter((p) => p.dataset.at && (path === p.dataset.at || path.startsWith(`${p.dataset.at}.`)));
         const at = fits.sort((a, b) => b.dataset.at.length - a.dataset.at.length)[0] || this.root.querySelector(".mg-rest");
         const note = document.createElement("p");
@@ -133,10 +137,12 @@
     /* Method: the chosen one, or all of them as cards. */
     method() {
       const { spec } = this, wide = this.wide || !spec;
-      const card = (one) => `<div class="st-way mg-way"><label><input type="radio" name="mg-method" value="${esc(one.name)}" ${one === spec ? "checked" : ""}><b>${esc(one.title)}</b><span>${esc(one.help)}</span></label>
+      const card = (one) => `<div class="mg-way"><label><input type="radio" name="mg-method" value="${esc(one.name)}" ${one === spec ? "checked" : ""}><b>${esc(one.title)}</b><span>${esc(one.help)}</span></label>
         <small>${esc(t(`mg.base.${one.base}`))}</small>${one.paper ? `<a href="${esc(one.paper)}" target="_blank" rel="noopener noreferrer" aria-label="${esc(t("methods.paper.of", one))}">${esc(t("methods.paper"))}</a>` : ""}</div>`;
+      const listed = Object.values(KINDS).flat(), of = (kind) => (kind === "other" ? this.methods.filter((one) => !listed.includes(one.name)) : KINDS[kind].map((name) => this.methods.find((one) => one.name === name)).filter(Boolean));
+      const group = (kind) => (of(kind).length ? `<fieldset class="mg-ways"><legend>${esc(t(`mg.kind.${kind}`))}</legend>${of(kind).map(card).join("")}</fieldset>` : "");
       return `<section class="mg-part mg-methods" data-at="merge_method"><header><h3>${esc(t("mg.method"))}</h3>${spec ? `<button type="button" class="st-link mg-fold" data-do="methods" aria-expanded="${wide}">${esc(wide ? t("methods.fewer") : t("mg.method.more", { n: this.methods.length - 1 }))}</button>` : `<small>${esc(t("mg.method.ask"))}</small>`}</header>
-        <fieldset class="mg-ways${wide ? "" : " mg-one"}"><legend class="st-visually-hidden">${esc(t("mg.method"))}</legend>${(wide ? this.methods : [spec]).map(card).join("")}</fieldset></section>`;
+        ${wide ? Object.keys(KINDS).map(group).join("") : `<fieldset class="mg-ways mg-one"><legend class="st-visually-hidden">${esc(t("mg.method"))}</legend>${card(spec)}</fieldset>`}</section>`;
     }
 
     count() {

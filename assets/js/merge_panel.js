@@ -46,12 +46,10 @@
 
     fit(found) {
       this.key = null;
-      const { problems = [], models = [], estimate } = found, bad = problems.filter((p) => (p.level || "error") === "error").length;
+      const { problems = [], models = [] } = found, bad = problems.filter((p) => (p.level || "error") === "error").length;
       const verdict = bad ? `<p class="mg-verdict mg-level-error"><b>${esc(t("mg.fit.bad", { n: bad }))}</b></p>` : problems.some((p) => p.level === "warning") ? `<p class="mg-verdict mg-level-warning"><b>${esc(t("mg.fit.warned"))}</b></p>` : `<p class="mg-verdict mg-level-good"><b>${esc(t("mg.fit.good"))}</b></p>`;
       const line = (p) => `<li class="st-finding st-level-${esc(p.level === "note" ? "info" : p.level || "error")}"><b>${esc(p.message)}</b>${p.hint ? `<span>${esc(p.hint)}</span>` : ""}${p.path ? `<button type="button" class="st-link mg-goto" data-goto="${esc(p.path)}" aria-label="${esc(t("mg.goto.of", { what: p.message }))}">${esc(t("mg.goto"))}</button>` : ""}</li>`;
-      const tile = (key, text) => `<div><dt>${esc(t(`mg.estimate.${key}`))}</dt><dd>${esc(text)}</dd></div>`;
-      this.place.fit.innerHTML = `${verdict}${estimate ? `<dl class="st-tiles">${estimate.ram != null ? tile("ram", studio.bytes(estimate.ram)) : ""}${estimate.disk != null ? tile("disk", studio.bytes(estimate.disk)) : ""}${estimate.seconds != null ? tile("seconds", studio.duration(estimate.seconds)) : ""}</dl>` : ""}
-        ${problems.length ? `<ul class="st-findings">${problems.map(line).join("")}</ul>` : ""}${models.length ? `<h3>${esc(t("mg.fit.models"))}</h3>${this.table(models)}` : ""}`;
+      this.place.fit.innerHTML = `${verdict}${problems.length ? `<ul class="st-findings">${problems.map(line).join("")}</ul>` : ""}${models.length ? `<h3>${esc(t("mg.fit.models"))}</h3>${this.table(models)}` : ""}`;
       this.place.fit.onclick = (event) => { const path = event.target.closest("[data-goto]")?.dataset.goto; if (path) studio.mergeEditor?.goto(path); };
     }
 
@@ -82,7 +80,7 @@
     listed() {
       const place = this.place.tensors, text = place.querySelector("input").value.toLowerCase(), { list } = studio.merging.found.tensors;
       const shown = list.filter((one) => (!this.only || one.action === this.only) && one.name.toLowerCase().includes(text));
-      place.querySelector(".mg-tensor-list").innerHTML = `<ul>${shown.slice(0, SHOWN).map((one) => `<li><i class="mg-act-${esc(one.action)}" title="${esc(t(`mg.tensors.${one.action}`))}"></i><code>${esc(one.name)}</code><small>${esc(t(`mg.tensors.${one.action}`))}</small></li>`).join("")}</ul>${shown.length > SHOWN ? `<p class="st-muted">${esc(t("mg.tensors.rest", { n: shown.length - SHOWN }))}</p>` : shown.length ? "" : `<p class="st-muted">${esc(t("mg.tensors.none"))}</p>`}`;
+      place.querySelector(".mg-tensor-list").innerHTML = `<ul>${shown.slice(0, SHOWN).map((one) => `<li><i class="mg-act-${esc(one.action)}" title="${esc(t(`mg.tensors.${one.action}`))}"></i><code>${esc(one.name)}</code><small>${esc(one.model ? t("mg.tensors.from", { action: t(`mg.tensors.${one.action}`), model: studio.mergeEditor?.label(one.model) ?? one.model }) : t(`mg.tensors.${one.action}`))}</small></li>`).join("")}</ul>${shown.length > SHOWN ? `<p class="st-muted">${esc(t("mg.tensors.rest", { n: shown.length - SHOWN }))}</p>` : shown.length ? "" : `<p class="st-muted">${esc(t("mg.tensors.none"))}</p>`}`;
     }
 
     /** Similarity and conflicts by layer: on a button, because every weight is read for them. */
@@ -114,11 +112,11 @@
       } finally { clearInterval(timer); }
     }
 
-    maps({ layers, similarity = [], conflict = [], notes = [] }) {
+    maps({ layers, similarity = [], conflict = [], sampled = 1 }) {
       const place = this.place.apart;
       const told = (rows, percent) => rows.map(([pair, values]) => { const seen = values.filter((v) => typeof v === "number"), mean = seen.reduce((a, b) => a + b, 0) / (seen.length || 1); return `<li>${esc(t("mg.apart.mean", { pair, value: percent ? `${(100 * mean).toFixed(1)} %` : studio.num(mean, 4) }))}</li>`; }).join("");
       const part = (name, rows, percent) => (rows.length ? `<section><h3>${esc(t(`mg.${name}`))}</h3><p class="st-muted">${esc(t(`mg.${name}.about`))}</p><div class="mg-heat" data-heat="${name}" role="img" aria-label="${esc(t(`mg.${name}`))}"></div><ul class="mg-means">${told(rows, percent)}</ul></section>` : "");
-      place.innerHTML = `<div class="mg-maps">${part("similarity", similarity, false)}${part("conflict", conflict, true)}${notes.map((note) => `<p class="st-note">${esc(note)}</p>`).join("")}</div>`;
+      place.innerHTML = `<div class="mg-maps">${part("similarity", similarity, false)}${part("conflict", conflict, true)}${sampled < 1 ? `<p class="st-note">${esc(t("mg.apart.sampled", { share: `${(100 * sampled).toPrecision(2)} %` }))}</p>` : ""}</div>`;
       this.paint = () => { if (!place.isConnected) return; if (similarity.length) this.heat("similarity", layers, similarity, false); if (conflict.length) this.heat("conflict", layers, conflict, true); };
       this.repaint ??= (window.addEventListener("studio:theme", () => this.paint?.()), true);
       this.paint();
@@ -126,13 +124,13 @@
 
     async heat(name, layers, rows, conflict) {
       const place = this.place.apart.querySelector(`[data-heat=${name}]`), ink = studio.token("--st-muted"), values = rows.flatMap(([, v]) => v).filter((v) => typeof v === "number");
-      const high = conflict ? Math.max(0.5, ...values) : 1, low = conflict ? 0 : Math.min(...values, 0.999);
+      const high = conflict ? Math.max(0.5, ...values) : 1, low = conflict ? 0 : Math.min(...values, 0.9), few = layers.length <= 10;
       const scale = conflict ? [[0, studio.token("--st-sunken")], [1, studio.token("--st-bad")]] : [[0, studio.token("--st-eval")], [1, studio.token("--st-accent-soft")]];
       const labels = rows.map(([pair]) => pair), short = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
-      const trace = { type: "heatmap", z: rows.map(([, v]) => v), x: layers, y: labels.map((_, i) => i), customdata: rows.map(([pair, v]) => v.map(() => pair)), colorscale: scale, zmin: low, zmax: high, xgap: 1, ygap: 2, hoverongaps: false,
+      const trace = { type: "heatmap", z: rows.map(([, v]) => v), x: layers, y: labels.map((_, i) => i), customdata: rows.map(([pair, v]) => v.map(() => pair)), colorscale: scale, zmin: low, zmax: high, xgap: 1, ygap: 2, hoverongaps: false, showscale: rows.length > 2, ...(few ? { texttemplate: conflict ? "%{z:.0%}" : "%{z:.4f}", textfont: { size: 10.5 } } : {}),
         hovertemplate: `%{customdata}<br>%{x}: <b>%{z:${conflict ? ".1%" : ".5f"}}</b><extra></extra>`, colorbar: { thickness: 9, outlinewidth: 0, tickfont: { size: 10, color: ink }, tickformat: conflict ? ".0%" : ".3~f", nticks: 4, len: 1 } };
       const layout = { height: 64 + 26 * rows.length, margin: { l: 8, r: 6, t: 6 + 15, b: 34 }, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
-        xaxis: { type: "category", tickfont: { size: 10, color: ink }, nticks: 12, fixedrange: true, automargin: true }, yaxis: { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(short), autorange: "reversed", automargin: true, fixedrange: true, tickfont: { size: 10.5, color: ink } } };
+        xaxis: { type: "category", tickfont: { size: 10, color: ink }, nticks: 12, fixedrange: true, automargin: true, ticks: "" }, yaxis: { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(short), autorange: "reversed", automargin: true, fixedrange: true, ticks: "", tickfont: { size: 10.5, color: ink } } };
       try { const P = await studio.plotly(); if (place.isConnected) await P.react(place, [trace], layout, { displayModeBar: false, responsive: true }); } catch (error) { place.textContent = error.message; }
     }
   }
