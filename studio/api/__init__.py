@@ -18,8 +18,10 @@ from studio.api.estimate import measure
 from studio.api.family import family
 from studio.api.flows import flow
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
+from studio.api.merge import merge_check, merge_export, merge_import, merge_look, merge_methods
 from studio.api.notify import notify_save, notify_settings, notify_test
 from studio.api.page import extra_fields, workspace
+from studio.api.quantize import exports, quantize_learn, quantize_run, quantize_types, variants
 from studio.api.rewards import rewards_catalogue, rewards_check, rewards_score, rewards_try
 from studio.api.recipes import methods, presets, script, validate
 from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, submit, supervise
@@ -30,7 +32,8 @@ __all__ = [
     "submit", "runs", "run", "poll", "stop", "resume", "remove", "reorder", "supervise",
     "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware",
     "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try", "inspect", "preview", "upload",
-    "extra_fields", "workspace",
+    "extra_fields", "workspace", "merge_methods", "merge_check", "merge_look", "merge_export", "merge_import",
+    "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
