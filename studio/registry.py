@@ -144,13 +144,16 @@ def _families() -> dict[str, Registry]:
     merge.add("tokensurgeon", "studio.mergers.tokensurgeon:TokenSurgeon")
 
     quantize = Registry("quantize", "Quantize", "smaller variants of a model")
-    quantize.add("learn", "studio.quantizers.learn:Learn")
+    quantize.add("gguf", "studio.quantizers.gguf:Gguf")
     quantize.add("bitsandbytes", "studio.quantizers.bitsandbytes:BitsAndBytes")
     quantize.add("gptq", "studio.quantizers.gptq:Gptq")
     quantize.add("awq", "studio.quantizers.awq:Awq")
     quantize.add("smoothquant", "studio.quantizers.smoothquant:SmoothQuant")
     quantize.add("fp8", "studio.quantizers.fp8:Fp8")
     quantize.add("int", "studio.quantizers.integers:Int")
+    quantize.add("hqq", "studio.quantizers.hqq:Hqq")
+    quantize.add("exl3", "studio.quantizers.exl3:Exl3")
+    quantize.add("learn", "studio.quantizers.learn:Learn")
 
     evaluate = Registry("eval", "Evaluate", "scores")
     evaluate.add("compare", "studio.evals.compare:Compare")

@@ -45,6 +45,17 @@ def model(folder: Path) -> Any:
                  config.get("num_local_experts") or config.get("num_experts") or 0)
 
 
+def check(folder: Path) -> None:
+    """Refuse what :func:`convert` would refuse, from headers and the tokenizer's file.
+
+    Raises:
+        StudioError: see :func:`convert`.
+    """
+    config, kind, _ = _plan(folder)
+    archs.facts(config, kind)
+    vocab.read(folder, config["vocab_size"])
+
+
 def convert(folder: Path, out: Path, outtype: str = "auto", *, name: str = "",
             progress: Callable[[int, int], None] | None = None, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
     """Write ``folder`` (saved by transformers, safetensors) as the GGUF file ``out``.
