@@ -50,6 +50,20 @@ def tune(tiny, tmp_path_factory) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def untied(tiny, tmp_path_factory) -> Path:
+    """The tiny model with an output layer of its own."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("untied")
+    config = transformers.AutoConfig.from_pretrained(tiny)
+    config.tie_word_embeddings = False
+    transformers.set_seed(4)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return folder
+
+
 def tensors(folder: Path) -> dict:
     """Name -> tensor of all weights in a folder."""
     from safetensors.torch import load_file
