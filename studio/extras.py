@@ -43,6 +43,8 @@ EXTRAS: dict[str, Extra] = {
                     ("apollo-torch>=1.0.3,<2",), 1),
     "galore": Extra("GaLore", "AdamW on projected gradients: full fine-tuning in far less memory.",
                     ("galore-torch>=1.0,<2",), 1),
+    "exllamav3": Extra("ExLlamaV3", "Makes EXL3 files, for NVIDIA GPUs.", ("exllamav3>=1.6,<2",), 33),
+    "hqq": Extra("HQQ", "Quantizes to 8 to 1 bits without texts.", ("hqq>=0.2.8,<0.3",), 2),
     "mlflow": Extra("MLflow", "Keeps the curves in an MLflow database or server.", ("mlflow-skinny>=3.17,<4",), 59),
     "optimi": Extra("optimi", "Optimizers for low precision, StableAdamW among them.", ("torch-optimi>=0.3.3,<1",), 1),
     "ray": Extra("Ray", "Sends runs to a Ray cluster.", ("ray[default]>=2.60,<3",), 310),
