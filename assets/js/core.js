@@ -246,6 +246,7 @@
   document.addEventListener("click", (event) => {
     const name = event.target.closest?.("button[role=tab]")?.id.match(/^tab-(.+)-button$/)?.[1];
     if (!name) return;
+    event.target.closest("button").scrollIntoView({ block: "nearest", inline: "center" });
     studio.setParam("tab", name);
     studio.setParam("run", studio.shownRun?.(name) || null);
     studio.send(`refresh_${name}`);

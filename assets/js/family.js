@@ -44,8 +44,8 @@
       this.data = found;
       this.by = Object.fromEntries(found.nodes.map((n) => [n.ref, n]));
       if (!this.by[this.chosen]) this.chosen = null;
-      this.draw();
       this.card();
+      this.draw();
       this.list();
     }
 
@@ -80,7 +80,7 @@
       return [...lines, ...Object.entries(KINDS).map(([kind, [token, symbol]]) => {
         const own = nodes.filter((n) => n.kind === kind), color = studio.token(token);
         return own.length ? { type: "scatter", mode: "markers+text", name: t(`family.${kind}`), x: own.map((n) => this.at(n)[0]), y: own.map((n) => this.at(n)[1]), customdata: own.map((n) => n.ref),
-          text: own.map((n) => `${esc(short(this.name(n.ref)))}`), textposition: this.narrow ? "bottom center" : "middle right", textfont: { size: 11.5, color: own.map((n) => (dim(n) ? faint : ink)) }, cliponaxis: false,
+          text: own.map((n) => `${esc(short(this.name(n.ref)))}`), textposition: this.narrow ? "middle right" : "bottom center", textfont: { size: 11.5, color: own.map((n) => (dim(n) ? faint : ink)) }, cliponaxis: false,
           marker: { symbol, size: own.map((n) => (n.ref === this.chosen ? 17 : 13)), color, opacity: own.map((n) => (dim(n) ? 0.25 : 1)), line: { color: studio.token("--st-surface"), width: 1.5 } },
           hovertemplate: own.map((n) => `<b>${esc(this.name(n.ref))}</b><br>${esc(n.method ? t("family.by", { kind: t(`family.${kind}`), method: n.method }) : t(`family.${kind}`))}<extra></extra>`) } : null;
       }).filter(Boolean)];
@@ -88,7 +88,7 @@
 
     ranges() {
       const all = this.data.nodes.map((n) => this.at(n)), span = (i, before, after) => { const v = all.map((p) => p[i]); return [Math.min(...v, 0) - before, Math.max(...v, this.narrow || i ? 0 : 1) + after]; };
-      const x = span(0, this.narrow ? 0.6 : 0.15, this.narrow ? 0.6 : 0.75), y = span(1, 0.6, 0.6);
+      const x = span(0, this.narrow ? 0.35 : 0.4, this.narrow ? 0.95 : 0.4), y = span(1, this.narrow ? 0.4 : 0.75, 0.5);
       return { x, y };
     }
 
@@ -131,8 +131,9 @@
 
     choose(ref) {
       this.chosen = this.chosen === ref ? null : ref;
-      this.draw();
       this.card();
+      this.draw();
+      this.drawn.then(async () => (await studio.plotly()).Plots.resize(this.$(".fm-plot"))); // the card took room, or gave it back
     }
 
     /** What is known of the chosen one, with the ways to go on. */

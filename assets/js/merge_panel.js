@@ -49,7 +49,7 @@
       const { problems = [], models = [] } = found, bad = problems.filter((p) => (p.level || "error") === "error").length;
       const verdict = bad ? `<p class="mg-verdict mg-level-error"><b>${esc(t("mg.fit.bad", { n: bad }))}</b></p>` : problems.some((p) => p.level === "warning") ? `<p class="mg-verdict mg-level-warning"><b>${esc(t("mg.fit.warned"))}</b></p>` : `<p class="mg-verdict mg-level-good"><b>${esc(t("mg.fit.good"))}</b></p>`;
       const line = (p) => `<li class="st-finding st-level-${esc(p.level === "note" ? "info" : p.level || "error")}"><b>${esc(p.message)}</b>${p.hint ? `<span>${esc(p.hint)}</span>` : ""}${p.path ? `<button type="button" class="st-link mg-goto" data-goto="${esc(p.path)}" aria-label="${esc(t("mg.goto.of", { what: p.message }))}">${esc(t("mg.goto"))}</button>` : ""}</li>`;
-      this.place.fit.innerHTML = `${verdict}${problems.length ? `<ul class="st-findings">${problems.map(line).join("")}</ul>` : ""}${models.length ? `<h3>${esc(t("mg.fit.models"))}</h3>${this.table(models)}` : ""}`;
+      this.place.fit.innerHTML = `${verdict}${problems.length ? `<ul class="st-findings">${problems.map(line).join("")}</ul>` : ""}${models.some((m) => m.architecture) ? `<h3>${esc(t("mg.fit.models"))}</h3>${this.table(models)}` : ""}`;
       this.place.fit.onclick = (event) => { const path = event.target.closest("[data-goto]")?.dataset.goto; if (path) studio.mergeEditor?.goto(path); };
     }
 
@@ -124,13 +124,13 @@
 
     async heat(name, layers, rows, conflict) {
       const place = this.place.apart.querySelector(`[data-heat=${name}]`), ink = studio.token("--st-muted"), values = rows.flatMap(([, v]) => v).filter((v) => typeof v === "number");
-      const high = conflict ? Math.max(0.5, ...values) : 1, low = conflict ? 0 : Math.min(...values, 0.9), few = layers.length <= 10;
+      const high = 1, low = conflict ? 0 : Math.min(...values, 0.9), few = layers.length <= 10;
       const scale = conflict ? [[0, studio.token("--st-sunken")], [1, studio.token("--st-bad")]] : [[0, studio.token("--st-eval")], [1, studio.token("--st-accent-soft")]];
       const labels = rows.map(([pair]) => pair), short = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
       const trace = { type: "heatmap", z: rows.map(([, v]) => v), x: layers, y: labels.map((_, i) => i), customdata: rows.map(([pair, v]) => v.map(() => pair)), colorscale: scale, zmin: low, zmax: high, xgap: 1, ygap: 2, hoverongaps: false, showscale: rows.length > 2, ...(few ? { texttemplate: conflict ? "%{z:.0%}" : "%{z:.4f}", textfont: { size: 10.5 } } : {}),
         hovertemplate: `%{customdata}<br>%{x}: <b>%{z:${conflict ? ".1%" : ".5f"}}</b><extra></extra>`, colorbar: { thickness: 9, outlinewidth: 0, tickfont: { size: 10, color: ink }, tickformat: conflict ? ".0%" : ".3~f", nticks: 4, len: 1 } };
-      const layout = { height: 64 + 26 * rows.length, margin: { l: 8, r: 6, t: 6 + 15, b: 34 }, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
-        xaxis: { type: "category", tickfont: { size: 10, color: ink }, nticks: 12, fixedrange: true, automargin: true, ticks: "" }, yaxis: { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(short), autorange: "reversed", automargin: true, fixedrange: true, ticks: "", tickfont: { size: 10.5, color: ink } } };
+      const layout = { height: 44 + 26 * rows.length, margin: { l: 8, r: 6, t: 4, b: 34 }, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
+        xaxis: { type: "category", tickfont: { size: 10, color: ink }, nticks: 12, fixedrange: true, automargin: true, ticks: "", showgrid: false, zeroline: false }, yaxis: { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(short), autorange: "reversed", automargin: true, fixedrange: true, ticks: "", showgrid: false, zeroline: false, tickfont: { size: 10.5, color: ink } } };
       try { const P = await studio.plotly(); if (place.isConnected) await P.react(place, [trace], layout, { displayModeBar: false, responsive: true }); } catch (error) { place.textContent = error.message; }
     }
   }

@@ -186,7 +186,8 @@
       if (document.activeElement !== this.text) this.text.value = this.curved ? "" : first === null || first === undefined ? "" : typeof first === "number" ? (Math.abs(first) < 1e-3 && first ? first.toExponential().replace("e-", "e-") : String(first)) : String(first);
       this.text.placeholder = this.curved ? t("mg.curve.is") : this.begin === null || this.begin === undefined ? "" : String(this.begin);
       this.text.disabled = this.curved;
-      if (this.slider) { this.slider.value = Number.isFinite(Number(first)) ? Number(first) : this.range[0]; this.slider.hidden = this.curved; }
+      if (this.slider) { this.slider.value = typeof first === "number" ? first : Math.min(1, this.range[1]); // unset is as good as 1
+        this.slider.hidden = this.curved; }
       const numbers = this.place.querySelector(".mg-numbers");
       if (numbers && document.activeElement !== numbers) numbers.value = this.rows[this.at].value.join(", ");
       this.place.querySelector(".mg-small")?.remove();
@@ -201,7 +202,7 @@
 
     typed() {
       const text = this.text.value.trim();
-      if (this.slider) this.slider.value = Number.isFinite(Number(text)) ? Number(text) : this.range[0];
+      if (this.slider) this.slider.value = text !== "" && Number.isFinite(Number(text)) ? Number(text) : Math.min(1, this.range[1]);
       this.rows = [{ filter: null, value: this.kind === "number" ? number(text) : text }];
       this.changed(text === "");
     }
