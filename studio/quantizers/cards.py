@@ -83,10 +83,11 @@ def _use(facts: dict[str, Any]) -> list[str]:
     if facts["format"] == "gguf":
         return ["```", "llama-cli -m FILE.gguf -cnv", "```"]
     if facts["format"] == "hqq":
-        return ["```python", "from hqq.models.hf.base import AutoHQQHFModel  # pip install hqq",
-                "from transformers import AutoTokenizer", "", 'folder = "."  # where this card lies',
-                'model = AutoHQQHFModel.from_quantized(folder, device="cpu")',
-                "tokenizer = AutoTokenizer.from_pretrained(folder)", "```"]
+        return ["```python", 'from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast  # pip install '
+                '"transformers<5" hqq accelerate', "", 'folder = "."  # where this card lies',
+                'model = AutoModelForCausalLM.from_pretrained(folder, device_map="auto")',
+                'tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json")',
+                'tokenizer.chat_template = open(f"{folder}/chat_template.jinja").read()', "```"]
     if facts["format"] == "exl3":
         return ["```python", "from exllamav3 import Cache, Config, Generator, Model, Tokenizer  # needs an NVIDIA GPU", "",
                 'config = Config.from_directory(".")  # where this card lies', "model = Model.from_config(config)",

@@ -200,14 +200,18 @@ def _transformers(model: Model) -> Export:
     if model.format == "exl3":
         return _no("transformers", "EXL3 files are run by exllamav3 and TabbyAPI, which need an NVIDIA GPU.")
     packages = {"bitsandbytes": "bitsandbytes", "compressed-tensors": "compressed-tensors", "hqq": "hqq"}
-    install = ["pip", "install", "transformers", "accelerate", *filter(None, [packages.get(model.format)])]
-    loads = ("from hqq.models.hf.base import AutoHQQHFModel", "model = AutoHQQHFModel.from_quantized(folder)") \
-        if model.format == "hqq" else ("from transformers import AutoModelForCausalLM",
-                                       'model = AutoModelForCausalLM.from_pretrained(folder, device_map="auto")')
+    install = ["pip", "install", "transformers<5" if model.format == "hqq" else "transformers", "accelerate",
+               *filter(None, [packages.get(model.format)])]
+    loads = ("from transformers import AutoModelForCausalLM",
+             'model = AutoModelForCausalLM.from_pretrained(folder, device_map="auto")')
+    words = ("from transformers import AutoTokenizer", "tokenizer = AutoTokenizer.from_pretrained(folder)")
+    if model.format == "hqq":  # transformers 4 reads these weights, but not a tokenizer's settings as version 5 writes them
+        words = ("from transformers import PreTrainedTokenizerFast",
+                 'tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json")\n'
+                 'tokenizer.chat_template = open(f"{folder}/chat_template.jinja").read()')
     chat = ('text = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], add_generation_prompt=True, tokenize=False)'
             if model.words.get("template") else 'text = "Once upon a time"')
-    script = "\n".join([loads[0], "from transformers import AutoTokenizer", "", f"folder = {model.place!r}",
-                        "tokenizer = AutoTokenizer.from_pretrained(folder)", loads[1], chat,
+    script = "\n".join([loads[0], words[0], "", f"folder = {model.place!r}", words[1], loads[1], chat,
                         'given = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(model.device)',
                         "made = model.generate(**given, max_new_tokens=200)",
                         'print(tokenizer.decode(made[0, given["input_ids"].shape[1]:], skip_special_tokens=True))', ""])
