@@ -172,7 +172,7 @@ def _shape(annotation: Any) -> tuple[str, bool, list]:
 
 
 def parse(values: dict[str, Any], default_kind: str = "", default_method: str = "") -> Recipe:
-    """Plain values -> a checked recipe.
+    """Plain values -> a checked recipe. A configuration of mergekit itself becomes the recipe of that merge.
 
     Raises:
         StudioError: for an unknown kind or method, or a file of a newer studio.
@@ -183,6 +183,11 @@ def parse(values: dict[str, Any], default_kind: str = "", default_method: str = 
     if not isinstance(values, dict):
         raise StudioError("A recipe is a list of 'field: value' lines.", "Start it with 'kind: sft' and 'method: lora'.")
     values = dict(values)
+    if "merge_method" in values and not default_kind:
+        from studio.mergers.config import imported, is_mergekit
+
+        if is_mergekit(values):
+            values = {"kind": "merge", "method": "mergekit", "config": imported(values)}
     version = values.pop("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or isinstance(version, bool) or version > SCHEMA_VERSION:
         raise StudioError(f"This recipe has schema_version {version}; this studio reads up to {SCHEMA_VERSION}.",

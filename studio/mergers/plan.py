@@ -5,10 +5,11 @@ Follows ``mergekit.plan.MergePlanner`` on the headers of the files; a test holds
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.mergers import architecture, config, licences, parameters, spec
+from studio.mergers import architecture, config, licences, parameters, shards, spec
 from studio.mergers.parameters import Problem, error, note, warning
 from studio.mergers.parents import Parent, compatible, find, text_config
 
@@ -157,6 +158,7 @@ class _State:
         self.plan, self.values, self.options, self.used, self.shapes = plan, values, options, used, shapes
         self.aligned = bool(values.get("tokenizer") or values.get("tokenizer_source")
                             or options.get("unsafe_truncate_embeddings"))
+        self.rows = _rows(plan, values)
         self.found: dict[tuple, list[Problem]] = {}
 
     def add(self, one: config.Slice, weight: architecture.Weight, out: int, layers: list[int], total: int,
@@ -198,9 +200,10 @@ class _State:
             source = one.sources[0]
             given, scale = parameters.value_for("scale", [source.parameters, *one.scopes], made.name, t)
             kind = "merged" if given and parameters.number(scale) != 1 else "copied"
-        count = 1
-        for n in next(iter(held.values())):
-            count *= n
+        shape = next(iter(held.values()))
+        if weight.words and self.rows:
+            shape = (self.rows, *shape[1:])
+        count = math.prod(shape)
         self.plan.tensors[made.name] = (kind, count)
         self.plan.largest = max(self.plan.largest, count)
         self.plan.inputs = max(self.plan.inputs, len(held))
@@ -245,6 +248,34 @@ class _State:
                                else [])
 
 
+def _rows(plan: Plan, values: dict[str, Any]) -> int | None:
+    """Words of the result's tokenizer where the configuration makes one; ``None`` where it does not or nothing tells."""
+    from studio.library import refs
+
+    told = values.get("tokenizer") if isinstance(values.get("tokenizer"), dict) else {}
+    source = told.get("source", "union") if values.get("tokenizer") else values.get("tokenizer_source")
+    if not source:
+        return None
+    pairs = list(plan.parents.values())
+    if source in ("union", "base"):
+        base = plan.parents.get(config.pair_of(values.get("base_model"))) or pairs[0]
+        words: set[str] = set()
+        for one in pairs if source == "union" else [base]:
+            held, rows = shards.vocabulary(one.folder), text_config(one.config).get("vocab_size")
+            if held is None:
+                return None
+            words |= {word for word, number in held.items() if not rows or number < rows}
+    else:
+        held = shards.vocabulary(refs.resolve_model(config.pair_of(source)).path) \
+            if refs.resolve_model(config.pair_of(source)).path else None
+        if held is None:
+            return None
+        words = set(held)
+    count = len(words | set(told.get("tokens") or ()))
+    multiple = told.get("pad_to_multiple_of") or 1
+    return -(-count // multiple) * multiple
+
+
 def _converted(parent: Parent) -> bool:
     """mergekit splits and joins some files' weights on the way (experts in one block, say), which names do not tell."""
     text = text_config(parent.config)
@@ -277,8 +308,6 @@ def _filters(plan: Plan, values: dict[str, Any]) -> None:
 
 def _templates(plan: Plan, values: dict[str, Any]) -> list[Problem]:
     """Chat templates of the parents, where the configuration chooses none."""
-    from studio.mergers import shards
-
     if values.get("chat_template"):
         return []
     found = {}

@@ -113,6 +113,32 @@ def watched(tell: Tell | None, stopped: Callable[[], bool]) -> Iterator[None]:
             module.tqdm = bar
 
 
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Inside the block a union of tokenizers numbers new words as their models do. mergekit takes them in the order of a
+    hash table, another one each time, so the same merge would never give the same file twice."""
+    import mergekit.tokenizer.build as building
+
+    class Sorted:
+        def __init__(self, tokenizer: Any):
+            self.vocab_size, self.added_tokens_decoder = tokenizer.vocab_size, tokenizer.added_tokens_decoder
+            self.words = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+
+        def get_vocab(self) -> dict[str, int]:
+            return self.words
+
+    real = building.build_union_tokenizer
+
+    def union(base: Any, tokenizers: dict[Any, Any], **more: Any) -> Any:
+        return real(base, {model: Sorted(one) for model, one in tokenizers.items()}, **more)
+
+    building.build_union_tokenizer = union
+    try:
+        yield
+    finally:
+        building.build_union_tokenizer = real
+
+
 def merge(values: dict[str, Any], places: dict[str, tuple[Path, Path | None]], folder: Path, options: dict[str, Any],
           tell: Tell | None = None, stopped: Callable[[], bool] = lambda: False) -> None:
     """Merge into ``folder``, which must not be there yet or be empty; it appears when everything is written.
@@ -134,7 +160,7 @@ def merge(values: dict[str, Any], places: dict[str, tuple[Path, Path | None]], f
     clean(folder)
     try:
         made = configuration(values, places)
-        with watched(tell, stopped):
+        with watched(tell, stopped), in_order():
             run_merge(made, str(part), MergeOptions(**options, lora_merge_cache=str(folded), write_model_card=False,
                                                     quiet=True))
         if folder.is_dir():
