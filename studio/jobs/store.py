@@ -34,7 +34,7 @@ runs = sa.Table(
     sa.Column("pid", sa.Integer), sa.Column("pid_started", sa.Float), sa.Column("slot", sa.Integer),
     sa.Column("parent", sa.Text), sa.Column("tag", sa.Text), sa.Column("backend", sa.JSON))
 
-_ATTEMPT_FILES = ("exit.json", "result.json", "stop", "guardian.json", "heartbeat")
+_ATTEMPT_FILES = ("exit.json", "result.json", "stop", "guardian.json", "launch.json", "heartbeat")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 

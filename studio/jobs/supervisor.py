@@ -25,13 +25,15 @@ from studio.errors import StudioError
 from studio.hardware import cores
 from studio.jobs import backends, events, memory, process, store, zygote
 from studio.jobs.explain import died
-from studio.jobs.files import lock, read_json
+from studio.jobs.files import lock, read_json, write_json
 from studio.jobs.model import ACTIVE, FINAL, LIGHT_KINDS, ORCHESTRATORS, State
 from studio.jobs.worker import EXIT_DISK_FULL
 
 POLL = 0.5  # seconds between ticks
 _OF_ONE_RUN = ("ATELIER_BACKEND", "ATELIER_HF_TOKEN")  # a guardian that moves the queue on has them, its successor must not
-START_LIMIT = 45.0  # seconds in which a claimed run must have a guardian
+START_LIMIT = 45.0  # seconds in which a claimed run must have a guardian, where nobody is seen to bring it one
+LOADING_LIMIT = 300.0  # the same while the process that will be its guardian lives: on a busy machine it loads long
+LAUNCH = "launch.json"  # in the run's folder: who brings it to life, first the claimer, then the guardian to be
 
 _log = logging.getLogger(__name__)
 _here: list[Supervisor] = []  # supervisors at work in this process
@@ -195,13 +197,29 @@ class Supervisor:
         env = _environment(run, folder, threads)
         try:
             (folder / "worker.log").touch()
-            if backends.remote(run["backend"]) or not zygote.start_guardian(env):  # a courier needs no library
+            _launched(folder, os.getpid())
+            pid = None if backends.remote(run["backend"]) else zygote.start_guardian(env)  # a courier needs no library
+            if pid is None:
                 self._children.append(subprocess.Popen(
                     [sys.executable, "-m", "studio.jobs.guardian"], env=env, cwd=folder, start_new_session=True,
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+                pid = self._children[-1].pid
+            _launched(folder, pid)
         except OSError as err:
             close(run, State.FAILED, reason=f"The run could not be started: {err.strerror}.",
                   hint="Free disk space or memory, then press Resume.")
+
+
+def _launched(folder: Path, pid: int) -> None:
+    """Notes who brings a run to life; without the note (a full disk, a process that is over) it is waited for less long."""
+    with contextlib.suppress(OSError, psutil.Error):
+        write_json(folder / LAUNCH, {"pid": pid, "started": process.started(pid)})
+
+
+def _on_the_way(run: dict[str, Any], folder: Path) -> bool:
+    """A claimed run whose guardian has not spoken yet may still get one."""
+    waited, bringer = time.time() - (run["started"] or 0), read_json(folder / LAUNCH) or {}
+    return waited < START_LIMIT or waited < LOADING_LIMIT and process.alive(bringer.get("pid"), bringer.get("started"))
 
 
 def _environment(run: dict[str, Any], folder: Path, threads: int) -> dict[str, str]:
@@ -237,8 +255,8 @@ def reconcile(run: dict[str, Any]) -> None:
                 if store.move(run["id"], State.RUNNING, pid=guardian["pid"], pid_started=guardian["started"]):
                     events.append(folder / "events.jsonl", "state", state=State.RUNNING)
         return
-    if not guardian and time.time() - (run["started"] or 0) < START_LIMIT:
-        return  # just claimed, its guardian is on the way
+    if not guardian and _on_the_way(run, folder):
+        return
     if (ended := read_json(folder / "exit.json")) is not None:  # it ended between the two looks
         _close_by_exit(run, folder, ended)
         return

@@ -91,15 +91,15 @@ def request(message: dict[str, Any], env: dict[str, str], timeout: float) -> dic
             return {}
 
 
-def start_guardian(env: dict[str, str]) -> bool:
-    """Have a guardian forked for the run of ``env``; False if that must be done cold.
+def start_guardian(env: dict[str, str]) -> int | None:
+    """Have a guardian forked for the run of ``env``; returns its pid, or ``None`` if that must be done cold.
 
     If the answer is lost although the guardian was forked, the second, cold one finds the run's lock taken and leaves.
     """
     try:
-        return bool(request({"op": "run", "env": env}, env, timeout=5))
+        return (request({"op": "run", "env": env}, env, timeout=5) or {}).get("pid")
     except TimeoutError:
-        return False
+        return None
 
 
 def start_process(target: str, args: list[str], env: dict[str, str], log: Path) -> int | None:

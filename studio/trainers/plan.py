@@ -192,10 +192,32 @@ def shape_of(recipe: Any, meta: dict[str, Any], parameters: int) -> Shape:
     return Shape(width, 3 * width, layers, vocabulary)
 
 
+# Widths and inner widths that go into a matrix and come out of it, by what Llama and its kin call them; others: (2, 0).
+_SIDES = {"gate_proj": (1, 1), "up_proj": (1, 1), "down_proj": (1, 1), "gate_up_proj": (1, 2), "qkv_proj": (4, 0),
+          "fc1": (1, 1), "fc2": (1, 1), "c_fc": (1, 1), "c_attn": (4, 0)}
+_ALL_SIDES = (11, 3)  # four of attention, three of the feed-forward part
+
+
 def _adapter_size(recipe: Any, shape: Shape, parameters: int) -> int:
-    """Weights of an adapter on all linear layers."""
-    rank = getattr(recipe, "r", None) or 16
-    return int(min(parameters, rank * shape.layers * (11 * shape.width + 3 * shape.inner)))
+    """Weights that are trained beside a frozen model: an adapter on the layers named, and the parts trained whole."""
+    from studio.trainers.common import numbers
+
+    rank = getattr(recipe, "r", None) or getattr(recipe, "init_r", None) or 16
+    only = numbers(getattr(recipe, "layers_to_transform", ""))
+    layers = len([n for n in only if n < shape.layers]) if only else shape.layers
+    names = _names(getattr(recipe, "target_modules", ""))
+    sides = [_SIDES.get(name, (2, 0)) for name in names] if names and names != ["all-linear"] else [_ALL_SIDES]
+    beside = rank * layers * sum(wide * shape.width + inner * shape.inner for wide, inner in sides)
+    saved = _names(getattr(recipe, "modules_to_save", ""))
+    ends = [name for name in saved if name in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")]
+    whole = len(ends) * shape.width * shape.vocabulary
+    whole += shape.layers * shape.width * sum(1 if "norm" in name else shape.inner if _SIDES.get(name) == (1, 1) else shape.width
+                                              for name in saved if name not in ends)
+    return int(min(parameters, beside + whole))
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _memory(recipe: Any, parameters: int, shape: Shape, tokens: float, lora: bool, gpu: bool, half: bool) -> int:

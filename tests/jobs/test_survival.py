@@ -177,6 +177,41 @@ def test_a_claimed_run_that_never_began_is_lost_after_a_while(jobs, monkeypatch)
     assert jobs.over(run)["state"] == "succeeded"
 
 
+def test_a_guardian_that_is_still_loading_is_waited_for(jobs, monkeypatch):
+    """On a busy machine it may take a minute before it says anything; dead, or after five minutes, it is given up."""
+    run = jobs.submit()
+    real, spawned = subprocess.Popen, []
+
+    def slow(command, **more):
+        assert command[-1] == "studio.jobs.guardian"
+        spawned.append(real([sys.executable, "-c", "import time; time.sleep(300)"], **more))
+        return spawned[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("studio.jobs.supervisor.subprocess.Popen", slow)
+        patch.setattr("studio.jobs.supervisor.START_LIMIT", 0.0)
+        supervisor = Supervisor(warm=False)
+        try:
+            assert supervisor.tick() == 1
+            assert jobs.json(run, "launch.json")["pid"] == spawned[0].pid
+            Supervisor(warm=False).tick()
+            assert store.get(run)["state"] == "starting"
+            patch.setattr("studio.jobs.supervisor.LOADING_LIMIT", 0.0)
+            other = jobs.submit()
+            Supervisor(warm=False).tick()
+            assert store.get(run)["state"] == "lost", "after its time, though the process lives"
+        finally:
+            for child in spawned:
+                child.kill()
+                child.wait()
+        patch.setattr("studio.jobs.supervisor.LOADING_LIMIT", 300.0)
+        Supervisor(warm=False).tick()
+        assert store.get(other)["state"] == "lost", "its process is dead"
+    store.resume(run)
+    assert not (jobs.dir(run) / "launch.json").exists()
+    assert jobs.over(run)["state"] == "succeeded"
+
+
 def test_a_second_guardian_leaves(jobs):
     run = jobs.submit("wait")
     pids = jobs.speaking(run)

@@ -82,6 +82,33 @@ def test_a_run_that_does_not_fit_gets_the_setting_that_does(monkeypatch):
     assert found["fits"] is False and found["next"] == {BATCH: 128, STEPS: 2} and found["keeps"] and found["next_fits"]
 
 
+def test_the_adapter_is_as_large_as_what_is_trained(tmp_path):
+    """The formula against PEFT itself, on a model with the starter's shape."""
+    import torch
+    from peft import get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from studio.registry import method
+
+    def counted(**more):
+        wanted = parse({"kind": "sft", "method": "lora", "dataset": "shipped:polite", "r": 8, **more})
+        with torch.device("meta"):
+            model = LlamaForCausalLM(LlamaConfig(vocab_size=1024, hidden_size=256, intermediate_size=512, num_hidden_layers=4,
+                                                 num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=False))
+            trained = get_peft_model(model, method("sft", wanted.method).peft_config(wanted, 100))
+        real = sum(weight.numel() for weight in trained.parameters() if weight.requires_grad)
+        return plan._adapter_size(wanted, plan.Shape(256, 512, 4, 1024), 10 ** 9), real
+
+    everywhere, real = counted()
+    assert everywhere == real
+    for more in ({"target_modules": "q_proj,v_proj"}, {"target_modules": "q_proj,down_proj", "layers_to_transform": "0-1, 3"},
+                 {"modules_to_save": "embed_tokens"}, {"modules_to_save": "embed_tokens,lm_head", "r": 4},
+                 {"target_modules": "v_proj", "modules_to_save": "up_proj", "r": 2}):
+        told, real = counted(**more)
+        assert told == real and told != everywhere, more
+    assert counted(target_modules="q_proj", layers_to_transform="0-9")[0] == counted(target_modules="q_proj")[0]
+
+
 def test_the_shape_comes_from_the_model_where_it_is_known():
     from studio.library import refs
 

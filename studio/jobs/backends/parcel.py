@@ -21,7 +21,7 @@ from studio.recipe import Recipe, fields, parse
 LIMIT = 20 << 30  # bytes; ATELIER_PARCEL_LIMIT overrides it
 CODE = ("studio", "assets/starter", "assets/datasets", "requirements.txt")
 # Of a run's folder: what belongs to one attempt on this machine and is made anew at the other place.
-OWN = ("events.jsonl", "worker.log", "result.json", "exit.json", "stop", "guardian.json", "guardian.lock", "heartbeat",
+OWN = ("events.jsonl", "worker.log", "result.json", "exit.json", "stop", "guardian.json", "launch.json", "guardian.lock", "heartbeat",
        "reserve", "remote.json", "recipe.yaml")
 HERE, STARTER = "@workspace", "@starter"  # how places of this machine are written for the other one
 
