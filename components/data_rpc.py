@@ -128,12 +128,6 @@ def data_pipelines(data: dict, request: gr.Request) -> list:
 
 
 @answer
-def data_check(data: dict, request: gr.Request) -> dict:
-    """What would be refused of a step, field by field."""
-    return api.validate(dict(data.get("values") or {}), owner_of(request))
-
-
-@answer
 def data_inspect(data: dict, request: gr.Request) -> dict:
     """A first look at a source, with the columns and the format that a person chose."""
     columns = {str(k): str(v) for k, v in (data.get("columns") or {}).items()}
@@ -164,5 +158,5 @@ def data_file(data: dict, request: gr.Request) -> list:
 
 
 FUNCTIONS = [data_start, data_list, data_jobs, data_open, data_rows, data_row, data_facets, data_edit, data_undo,
-             data_redo, data_report, data_diff, data_pipeline, data_save_pipeline, data_pipelines, data_check,
+             data_redo, data_report, data_diff, data_pipeline, data_save_pipeline, data_pipelines,
              data_inspect, data_upload, data_file]

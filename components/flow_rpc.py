@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
-from components.rpc import answer, labels, need_login, own_run, owner_of
+from components.rpc import answer, labels, own_run, owner_of
 from components.strings import t
 from studio import api
 from studio.errors import StudioError
@@ -22,12 +20,6 @@ def flow(data: dict, request: gr.Request) -> dict:
         for use in step["uses"]:
             use["label"] = known.get(use["ref"], use["ref"])
     return found
-
-
-@answer
-def flow_check(data: dict, request: gr.Request) -> Any:
-    """What would be refused of a pipeline, and what it would take."""
-    return api.validate(dict(data.get("values") or {}), need_login(request))
 
 
 @answer
@@ -56,4 +48,4 @@ def flow_presets(data: dict, request: gr.Request) -> list:
     return api.presets("flow")
 
 
-FUNCTIONS = [flow, flow_check, flow_write, flow_read, flow_presets]
+FUNCTIONS = [flow, flow_write, flow_read, flow_presets]

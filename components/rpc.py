@@ -246,6 +246,12 @@ def preview(data: dict, request: gr.Request) -> dict:
 
 
 @answer
+def validate(data: dict, request: gr.Request) -> dict:
+    """What would be refused of a recipe, field by field, and what it would take."""
+    return api.validate(dict(data.get("values") or {}), owner_of(request))
+
+
+@answer
 def measure(data: dict, request: gr.Request) -> dict:
     return api.measure(dict(data.get("values") or {}), need_login(request))
 
@@ -292,4 +298,4 @@ def hub_search(data: dict, request: gr.Request) -> Any:
 
 
 FUNCTIONS = [poll, runs, run, submit, stop, resume, remove, reorder, run_script, card, dock, hardware, inspect,
-             preview, measure, notify_settings, notify_save, notify_test, library, lineage, rename, delete, hub_search]
+             preview, validate, measure, notify_settings, notify_save, notify_test, library, lineage, rename, delete, hub_search]

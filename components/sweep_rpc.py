@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
-from components.rpc import answer, brief, curve, labels, need_login, own_run, owner_of
+from components.rpc import answer, brief, curve, labels, own_run, owner_of
 from studio import api
 
 
@@ -23,12 +21,6 @@ def sweep_fields(data: dict, request: gr.Request) -> dict:
 
 
 @answer
-def sweep_check(data: dict, request: gr.Request) -> Any:
-    """What would be refused of a sweep, and what it would take."""
-    return api.validate(dict(data.get("values") or {}), need_login(request))
-
-
-@answer
 def sweep_trials(data: dict, request: gr.Request) -> list:
     """The children of a run, the oldest first, as the list of runs shows them."""
     own_run(data.get("run"), request)
@@ -37,4 +29,4 @@ def sweep_trials(data: dict, request: gr.Request) -> list:
     return [row | {"data": known.get(row["dataset"], row["dataset"])} for row in shown]
 
 
-FUNCTIONS = [sweep, sweep_fields, sweep_check, sweep_trials]
+FUNCTIONS = [sweep, sweep_fields, sweep_trials]

@@ -53,7 +53,7 @@
     };
     const check = async (all = false) => {
       const mine = ++asked;
-      const found = await studio.call("data_check", { values: recipe() }).catch((error) => ({ ok: false, errors: error.fields || { [error.field || "recipe"]: `${error.message} ${error.hint || ""}` } }));
+      const found = await studio.call("validate", { values: recipe() }).catch((error) => ({ ok: false, errors: error.fields || { [error.field || "recipe"]: `${error.message} ${error.hint || ""}` } }));
       if (mine !== asked || !made.isConnected) return null;
       show(placed(found.errors || {}, step, values), all);
       const disk = found.estimate?.disk, seconds = found.estimate?.seconds;

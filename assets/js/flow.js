@@ -163,7 +163,7 @@
       const mine = (this.asked = (this.asked || 0) + 1);
       this.wait = setTimeout(async () => {
         try {
-          const found = await studio.call("flow_check", { values: this.values() });
+          const found = await studio.call("validate", { values: this.values() });
           if (mine !== this.asked) return;
           const wrong = Object.values(found.errors || {})[0], n = this.draft.steps.length, seconds = found.estimate?.seconds;
           this.bad = Boolean(wrong);

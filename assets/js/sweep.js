@@ -166,7 +166,7 @@
       this.$("[data-start]").disabled = true;
       this.wait = setTimeout(async () => {
         try {
-          const found = await studio.call("sweep_check", { values: this.recipe() });
+          const found = await studio.call("validate", { values: this.recipe() });
           if (mine === this.asked) this.told(found);
         } catch (error) { if (mine === this.asked) this.total(error.message, true); }
       }, 250);
