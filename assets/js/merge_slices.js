@@ -78,7 +78,7 @@
     set(si, ki, from, to) {
       const n = this.layers(si, ki), low = Math.max(0, Math.min(n - 1, from)), high = Math.max(low + 1, Math.min(n, to)), length = high - low;
       this.list[si].sources.forEach((source, i) => {
-        if (i === ki) return void (source.layer_range = [low, high]);
+        if (i === Number(ki)) return void (source.layer_range = [low, high]);
         const most = this.layers(si, i), start = Math.max(0, Math.min(source.layer_range?.[0] || 0, most - length));
         source.layer_range = [start, start + length];
       });
