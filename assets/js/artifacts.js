@@ -129,6 +129,7 @@
       else button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
       button("made.continue", () => studio.startFrom(ref, studio.tabOf[run.kind]));
       if (run.kind !== "align") button("made.align", () => studio.startFrom(ref, "align"));
+      button("made.quantize", () => studio.startFrom(ref, "quantize"));
     }
     if (made.kind === "adapter") button("made.merge", () => studio.merge(ref, made.name));
     button("made.push", () => studio.push(ref, made.name));

@@ -63,7 +63,7 @@
         html = `<button type="button" class="st-dock-name st-link" data-open="${esc(first.id)}" data-kind="${esc(first.kind)}" title="${esc(first.label)}">${esc(first.label)}</button>
           ${studio.pill(first.state)}
           <div class="st-bar${first.state === "starting" ? " st-indeterminate" : ""}" role="progressbar" aria-label="${esc(t("live.progress"))}" aria-valuenow="${Math.round(share * 100)}" aria-valuemin="0" aria-valuemax="100"><i style="width:${(share * 100).toFixed(1)}%"></i></div>
-          <span class="st-dock-num">${p?.total ? `${studio.num(p.done)}/${studio.num(p.total)}` : ""}</span><span class="st-dock-eta st-muted">${esc(eta)}</span>
+          <span class="st-dock-num">${p?.total ? `${studio.num(first.kind === "quantize" ? Math.floor(p.done) : p.done)}/${studio.num(p.total)}` : ""}</span><span class="st-dock-eta st-muted">${esc(eta)}</span>
           <span class="st-dock-loss">${this.loss.length ? `${esc(t("live.loss"))} <b>${studio.num(this.loss.at(-1))}</b>` : ""}</span>${studio.spark(this.loss)}
           <span class="st-dock-actions">${more}<button type="button" class="st-btn st-small" data-open="${esc(first.id)}" data-kind="${esc(first.kind)}">${esc(t("action.open"))}</button>
           <button type="button" class="st-btn st-small st-danger" data-stop="${esc(first.id)}" ${first.state === "stopping" ? "disabled" : ""}>${esc(t("live.stop"))}</button></span>`;

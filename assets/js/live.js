@@ -156,7 +156,7 @@
       const { progress } = this.news, run = this.details || {};
       const share = progress?.total ? Math.min(1, progress.done / progress.total) : this.state === "succeeded" ? 1 : 0;
       this.$("[data-pill]").innerHTML = studio.pill(this.state);
-      this.$("[data-step]").textContent = progress?.total ? t(studio.known(`${run.kind}.progress`) ? `${run.kind}.progress` : "live.step", { done: studio.num(run.kind === "quantize" ? Math.floor(progress.done) : progress.done), total: studio.num(progress.total) }) : "";
+      this.$("[data-step]").textContent = progress?.total ? t([`${run.kind}.progress.${run.method}`, `${run.kind}.progress`].find(studio.known) || "live.step", { done: studio.num(run.kind === "quantize" ? Math.floor(progress.done) : progress.done), total: studio.num(progress.total) }) : "";
       const bar = this.$(".st-bar");
       bar.firstElementChild.style.width = `${(share * 100).toFixed(1)}%`;
       bar.classList.toggle("st-indeterminate", ["queued", "starting"].includes(this.state));

@@ -26,7 +26,7 @@
   studio.quantizing = offer;
 
   /** "4.9 bits", with as many digits as mean something. */
-  studio.bits = (n) => (n == null ? "" : t("quantize.bits", { n: n >= 10 ? Math.round(n) : n.toFixed(n % 1 ? 1 : 0) }));
+  studio.bits = (n) => (n == null ? "" : t("quantize.bits", { n: n >= 10 ? Math.round(n) : +n.toFixed(1) }));
 
   class Picks {
     constructor({ root, props, watch }) {
@@ -128,7 +128,7 @@
       const rows = choices.filter((c) => held.includes(c.name)).sort((a, b) => (b.size || 0) - (a.size || 0)), most = Math.max(source?.size || 0, ...rows.map((c) => c.size || 0)) || 1;
       if (!rows.length) return void (place.innerHTML = `<div class="st-empty"><b>${esc(t("quantize.making.none"))}</b><p>${esc(t("quantize.making.none.hint", { title }))}</p></div>`);
       const bar = (size) => `<span class="qz-size"><i style="width:${(100 * (size || 0) / most).toFixed(1)}%"></i></span>`;
-      const have = new Set((this.have?.variants || []).map((v) => v.quantization));
+      const have = new Set((this.have?.variants || []).filter((v) => v.method === `quantize/${values.method}`).map((v) => v.variant));
       const total = rows.reduce((n, c) => n + (c.size || 0), 0);
       place.innerHTML = `<table class="st-table qz-plan"><thead><tr><th scope="col">${esc(t("quantize.variant"))}</th><th scope="col" class="st-num">${esc(t("quantize.size"))}</th><th scope="col"><span class="st-visually-hidden">${esc(t("quantize.size"))}</span></th><th scope="col">${esc(t("quantize.memory.gb"))}</th></tr></thead><tbody>
         ${source?.size ? `<tr class="qz-source"><th scope="row">${esc(source.label)}<small>${esc(t("quantize.source"))}</small></th><td class="st-num">${esc(studio.bytes(source.size))}</td><td>${bar(source.size)}</td><td></td></tr>` : ""}

@@ -61,7 +61,7 @@
       this.slider.setAttribute("aria-valuetext", studio.bits(bits));
       this.place.querySelector(".qz-how").textContent = `${t(`learn.scheme.${this.scheme}.about`)} ${t(`learn.granularity.${this.granularity}.about`)}`;
       const tile = (key, text, more = "") => `<div><dt>${esc(t(`learn.tile.${key}`))}</dt><dd>${esc(text)}${more ? ` <small>${esc(more)}</small>` : ""}</dd></div>`;
-      this.place.querySelector(".st-tiles").innerHTML = tile("values", studio.num(values)) + tile("size", studio.bytes(now.size), t("learn.of", { before: studio.bytes(before.size) })) + tile("error", percent(now.relative)) + tile("perplexity", studio.num(now.perplexity, 4), t("learn.of", { before: studio.num(before.perplexity, 4) }));
+      this.place.querySelector(".st-tiles").innerHTML = tile("values", studio.num(values)) + tile("size", studio.bytes(now.size), t("learn.of", { before: studio.bytes(before.size) })) + tile("error", percent(now.relative)) + tile("perplexity", studio.num(now.perplexity, 4), t("learn.was", { before: studio.num(before.perplexity, 4) }));
       const worst = [...now.layers].sort((a, b) => b.relative - a.relative)[0], same = now.samples.filter((s) => s.same).length, rise = now.perplexity / before.perplexity - 1;
       const say = (id, text) => (this.place.querySelector(`[data-figure=${id}] .qz-why`).textContent = text);
       say("histogram", t(bits > 5 ? "learn.why.histogram.many" : "learn.why.histogram.few", { n: values, name: this.part === "layer" ? now.layer.name : t("learn.part.all") }));
@@ -107,12 +107,12 @@
     }
 
     curve(before) {
-      const { found } = this, lines = found.schemes.flatMap((s) => found.granularities.map((g) => [s, g])), order = [...this.stops].reverse();
+      const { found } = this, seen = found.results.map((r) => r.perplexity), wide = Math.max(...seen) > 20 * Math.min(...seen), lines = found.schemes.flatMap((s) => found.granularities.map((g) => [s, g])), order = [...this.stops].reverse();
       const traces = lines.map(([s, g]) => { const [color, dash] = LINES[`${s} ${g}`] || ["--st-c3", "solid"], mine = s === this.scheme && g === this.granularity; return {
         x: order, y: order.map((b) => this.at(b, s, g)?.perplexity), customdata: order.map((b) => [b, s, g]), mode: "lines+markers", name: t("learn.line", { scheme: t(`learn.scheme.${s}`), granularity: t(`learn.granularity.${g}.short`) }), opacity: mine ? 1 : 0.45,
         line: { color: studio.token(color), width: mine ? 2.4 : 1.4, dash }, marker: { size: order.map((b) => (mine && b === this.bits ? 12 : 5)), color: studio.token(color) }, hovertemplate: "%{x}: %{y:.4g}<extra>%{fullData.name}</extra>" }; });
       const line = { type: "line", xref: "paper", x0: 0, x1: 1, y0: before.perplexity, y1: before.perplexity, line: { color: studio.token("--st-good"), width: 1.5, dash: "dash" } };
-      this.paint("perplexity", traces, this.layout({ shapes: [line], margin: { l: 48, r: 10, t: 44, b: 34 }, xaxis: { tickvals: order, title: { text: t("learn.bits"), standoff: 4 }, autorange: "reversed", showgrid: false }, yaxis: { type: "log", nticks: 6, exponentformat: "power" } }), t("learn.perplexity"), (point) => {
+      this.paint("perplexity", traces, this.layout({ shapes: [line], margin: { l: 48, r: 10, t: 44, b: 34 }, xaxis: { tickvals: order, title: { text: t("learn.bits"), standoff: 4 }, autorange: "reversed", showgrid: false }, yaxis: { type: "log", ...(wide ? { dtick: 1 } : { nticks: 6 }), exponentformat: "power" } }), t("learn.perplexity"), (point) => {
         const [bits, scheme, granularity] = point.customdata || [];
         if (bits === undefined) return;
         Object.assign(this, { bits, scheme, granularity });

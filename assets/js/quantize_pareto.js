@@ -113,8 +113,8 @@
 
     told() {
       const n = this.picked().length;
-      this.place.querySelector("[data-chat]").textContent = t("quantize.chat.with", { n: Math.min(n, COLUMNS - 1) });
-      this.place.querySelector("[data-push]").textContent = t("quantize.push.n", { n });
+      this.place.querySelector("[data-chat]").textContent = t(n === 1 ? "quantize.chat.one" : "quantize.chat.with", { n: Math.min(n, COLUMNS - 1) });
+      this.place.querySelector("[data-push]").textContent = t(n === 1 ? "quantize.push.one" : "quantize.push.n", { n });
     }
   }
   studio.VariantList = VariantList;
@@ -134,15 +134,23 @@
     return out.map((parts) => parts.map(({ text, same }) => (same || !text.trim() ? esc(text) : `<mark class="qz-differs">${esc(text)}</mark>`)).join("") || `<em>${esc(t("samples.nothing"))}</em>`);
   };
 
+  /** Answers side by side: those that differ in sight, the others to be opened. */
+  const answers = (rows, source) => {
+    const pair = (row) => { const [a, b] = studio.differ(row.source, row.variant); return `<section><h4>${esc(row.prompt)}</h4><div class="qz-pair"><p><span class="st-visually-hidden">${esc(source || "")}: </span>${a}</p><p>${b}</p></div></section>`; };
+    const other = rows.filter((row) => row.source !== row.variant), same = rows.filter((row) => row.source === row.variant);
+    const head = `<div class="qz-answers-head" aria-hidden="true"><b>${esc(source || t("quantize.source"))}</b><b>${esc(t("quantize.variant"))}</b></div>`;
+    return `<div class="qz-answers">${other.length ? `${head}${other.map(pair).join("")}` : ""}${same.length ? `<details ${other.length ? "" : "open"}><summary>${esc(t("quantize.answers.same", { n: same.length }))}</summary>${same.map((row) => `<section><h4>${esc(row.prompt)}</h4><div class="qz-pair qz-one"><p>${esc(row.source) || `<em>${esc(t("samples.nothing"))}</em>`}</p></div></section>`).join("")}</details>` : ""}</div>`;
+  };
+
   /** What a proof says: reasons, ticks, answers side by side. */
   studio.proofHtml = (proof, source) => {
     if (!proof) return `<p class="st-muted">${esc(t("quantize.proof.none"))}</p>`;
-    const tick = (fine, key, more = "") => `<li class="${fine ? "qz-yes" : fine === false ? "qz-no" : "qz-unknown"}"><i aria-hidden="true">${fine ? "✓" : fine === false ? "✗" : "?"}</i>${esc(t(`quantize.check.${key}`))}<span class="st-visually-hidden">: ${esc(t(fine ? "quantize.yes" : fine === false ? "quantize.no" : "quantize.unknown"))}</span>${more ? `<small>${esc(more)}</small>` : ""}</li>`;
+    const tick = (fine, key, more = "") => `<li class="${fine ? "qz-yes" : fine === false ? "qz-no" : "qz-unknown"}"><i aria-hidden="true">${fine ? "✓" : fine === false ? "✗" : key === "greedy" ? "≈" : "?"}</i>${esc(t(`quantize.check.${key}`))}<span class="st-visually-hidden">: ${esc(t(fine ? "quantize.yes" : fine === false ? "quantize.no" : key === "greedy" ? "quantize.partly" : "quantize.unknown"))}</span>${more ? `<small>${esc(more)}</small>` : ""}</li>`;
     const { template = {}, tokens = {}, end = {}, greedy = {} } = proof, rows = greedy.rows || [];
     return `${(proof.reasons || []).map((reason) => `<p class="qz-reason">${esc(reason)}</p>`).join("")}
       <ul class="qz-checks">${tick(template.same, "template", template.same === false ? template.first_difference : "")}${tick(tokens.same, "tokens")}${tick(end.variant == null ? null : end.variant || end.variant === end.source, "end", end.source === false ? t("quantize.check.end.source") : "")}
-      ${greedy.of ? tick(greedy.same === greedy.of, "greedy", t("quantize.check.greedy.n", { n: greedy.same, of: greedy.of })) : ""}</ul>
-      ${rows.length ? `<div class="qz-answers"><div class="qz-answers-head" aria-hidden="true"><b>${esc(source || t("quantize.source"))}</b><b>${esc(t("quantize.variant"))}</b></div>${rows.map((row) => { const [a, b] = studio.differ(row.source, row.variant); return `<section><h4>${esc(row.prompt)}</h4><div class="qz-pair"><p><span class="st-visually-hidden">${esc(source || "")}: </span>${a}</p><p>${b}</p></div></section>`; }).join("")}</div>` : ""}`;
+      ${greedy.of ? tick(greedy.same === greedy.of || (greedy.same > 0 ? null : false), "greedy", t("quantize.check.greedy.n", { n: greedy.same, of: greedy.of })) : ""}</ul>
+      ${rows.length ? answers(rows, source) : ""}`;
   };
 
   /** Everything about one variant, and what can be done with it. */

@@ -90,8 +90,8 @@
       const place = this.$(".qz-after"), made = this.ready.filter((v) => v.ref);
       place.hidden = !over || !made.length;
       if (place.hidden) return;
-      place.innerHTML = `<div class="st-made"><div><b>${esc(t("quantize.done", { n: made.length }))}</b><p class="st-muted">${esc(t("quantize.done.hint"))}</p></div><div class="st-actions">
-        <button type="button" class="st-btn st-primary" data-all="chat">${esc(t("quantize.chat.all", { n: Math.min(made.length, COLUMNS - 1) }))}</button><button type="button" class="st-btn" data-all="push">${esc(t("quantize.push.n", { n: made.length }))}</button></div></div>`;
+      place.innerHTML = `<div class="st-made"><div><b>${esc(t(made.length === 1 ? "quantize.done.one" : "quantize.done", { n: made.length }))}</b><p class="st-muted">${esc(t("quantize.done.hint"))}</p></div><div class="st-actions">
+        <button type="button" class="st-btn st-primary" data-all="chat">${esc(t(made.length === 1 ? "quantize.chat.one" : "quantize.chat.with", { n: Math.min(made.length, COLUMNS - 1) }))}</button><button type="button" class="st-btn" data-all="push">${esc(t(made.length === 1 ? "quantize.push.one" : "quantize.push.n", { n: made.length }))}</button></div></div>`;
     }
 
     click(event) {

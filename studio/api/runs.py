@@ -197,7 +197,7 @@ def _label(row: dict[str, Any]) -> str:
     if data.startswith("shipped:"):
         data = shipped_datasets().get(data[8:], {}).get("title", data[8:])
     first = _title(row) if row["kind"] == "data" else "Starter" if model == "starter" else _short(model)
-    words = [first, (row["kind"] == "data" and row["name"]) or _short(data)]
+    words = [first, _title(row) if row["kind"] == "quantize" else (row["kind"] == "data" and row["name"]) or _short(data)]
     return " · ".join(word for word in words if word) or f"{row['kind']} {row['method']}"
 
 
