@@ -120,10 +120,10 @@ def told(parents: list[tuple[str, Licence]]) -> list[Problem]:
         found.append(warning(f"{_and(held)} may not be used to earn money, so neither may the merged model.",
                              "Say so when you pass it on.", ""))
     same = sorted({name for _, name in words if _SAME.fullmatch(name)})
-    if same:
-        found.append(note(f"The merged model must carry the same licence: {_and(same)}.", "", ""))
+    if len(same) == 1:
+        found.append(note(f"The merged model must carry the same licence: {same[0]}.", "", ""))
     if len(same) > 1:
-        found.append(warning(f"{_and(same)} both ask that what is made from them carries their own licence.",
+        found.append(warning(f"{_and(same)} each ask that what is made from them carry their own licence.",
                              "They may not go together: ask the authors.", ""))
     terms = {told for _, name in words for key, told in _TERMS.items()
              if name.startswith(key) and not _NO_MONEY.fullmatch(name)}

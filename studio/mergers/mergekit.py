@@ -114,10 +114,8 @@ class Mergekit(Method):
 
     @classmethod
     def run(cls, recipe: MergekitRecipe, ctx: Any) -> dict[str, Any]:
-        import resource
-
         from studio.mergers import finishing, running
-        from studio.trainers import load
+        from studio.trainers import load, measure
 
         began = time.time()
         load.quiet()
@@ -147,7 +145,7 @@ class Mergekit(Method):
         kinds = [kind for kind, _ in plan.tensors.values()]
         return {"parameters": parameters, "layers": plan.layers, "merged": kinds.count("merged"),
                 "copied": kinds.count("copied"), "dropped": len(plan.dropped), "seconds": round(time.time() - began, 2),
-                "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+                "peak_memory": measure.peak(recipe.cuda)}
 
     @staticmethod
     def fetch(recipe: MergekitRecipe, ctx: Any) -> bool:

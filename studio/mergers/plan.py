@@ -63,7 +63,8 @@ def make(values: dict[str, Any], options: dict[str, Any] | None = None) -> Plan:
     plan.problems += compatible(values, plan.parents, options)
     if plan.complete and not plan.errors():
         _tensors(plan, values, options)
-    if values["merge_method"] == "passthrough" and len(values.get("slices") or []) > 1:
+    scaled = any("scale" in source.parameters for one in config.slices(values) for source in one.sources)
+    if values["merge_method"] == "passthrough" and len(values.get("slices") or []) > 1 and not scaled:
         plan.problems.append(note("A stack of layers usually answers worse than its parents until it is trained again.",
                                   "Fine-tune the result, or keep the stack short.", "slices"))
     plan.problems += _templates(plan, values)

@@ -87,7 +87,8 @@ def card(summary: dict[str, Any], result: dict[str, Any], size: int) -> str:
 
     head = ["| skill | asked | questions | exact answers |", "|---|---|---|---|"]
     return "\n".join([
-        "---", "library_name: transformers", "pipeline_tag: text-generation", "language: en", "---", "",
+        "---", "library_name: transformers", "pipeline_tag: text-generation", "language: en",
+        "license: apache-2.0", "---", "",
         "# Starter", "",
         f"A Llama-type model of {summary['parameters']:,} parameters ({size / 1e6:.1f} MB, bfloat16), trained from",
         "scratch on a small closed world in plain English that a seeded script writes: people, animals, colours,",
