@@ -142,6 +142,7 @@ def _families() -> dict[str, Registry]:
     merge.add("moe", "studio.mergers.moe:Moe")
     merge.add("extract_lora", "studio.mergers.extract_lora:ExtractLora")
     merge.add("tokensurgeon", "studio.mergers.tokensurgeon:TokenSurgeon")
+    merge.add("evolve", "studio.mergers.evolve:Evolve")
 
     quantize = Registry("quantize", "Quantize", "smaller variants of a model")
     quantize.add("gguf", "studio.quantizers.gguf:Gguf")

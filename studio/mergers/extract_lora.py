@@ -55,6 +55,7 @@ class ExtractLora(Method):
     """A whole model, taken apart into base and adapter."""
 
     title = "Extract a LoRA"
+    group = "adapters"
     summary = "Turns what a tuned or merged model learned into a small adapter for its base."
     paper = "https://arxiv.org/abs/2403.13257"
     Recipe = ExtractLoraRecipe

@@ -26,13 +26,16 @@ def finish(folder: Path, recipe: Any, plan: Any, name: str) -> list[str]:
     Returns:
         What was changed beyond what mergekit wrote, as sentences.
     """
-    values = recipe.config
-    donor = _donor(values, plan)
-    told = _settings(folder, values, donor)
-    told += _template(folder, values, donor, plan)
-    (folder / "mergekit_config.yml").write_text(_yaml(values), "utf-8")
+    told = mend(folder, recipe.config, plan)
+    (folder / "mergekit_config.yml").write_text(_yaml(recipe.config), "utf-8")
     (folder / "README.md").write_text(card(name, recipe, plan), "utf-8")
     return told
+
+
+def mend(folder: Path, values: dict[str, Any], plan: Any) -> list[str]:
+    """Mend the settings of a merged model; returns what was changed beyond what mergekit wrote, as sentences."""
+    donor = _donor(values, plan)
+    return _settings(folder, values, donor) + _template(folder, values, donor, plan)
 
 
 def _donor(values: dict[str, Any], plan: Any) -> Any:

@@ -72,6 +72,7 @@ class TokenSurgeon(Method):
     """A tokenizer, transplanted."""
 
     title = "Tokenizer transplant"
+    group = "tokens"
     summary = "Gives a model the tokenizer and chat template of another one, so that the two can be merged or compared."
     paper = "https://arxiv.org/abs/2506.06607"
     Recipe = TokenSurgeonRecipe

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import logging
 import platform
-import re
 import shutil
 import sys
 import time
@@ -24,7 +23,6 @@ from studio.library import bases, refs
 from studio.library.modelinfo import PROMPT_TYPES
 
 BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "bfloat16": 2, "float16": 2, "float32": 4}
-_LICENSE = re.compile(r"^license:\s*['\"]?([\w.+-]+)", re.MULTILINE)
 
 
 class Stopped(Exception):
@@ -231,32 +229,24 @@ def parameters(path: Path) -> int:
     return modelinfo.describe(path)["parameters"]
 
 
-def license_of(model: refs.ModelRef) -> str:
-    """The licence that a model's card names; empty where it names none."""
-    if model.meta.get("license"):
-        return str(model.meta["license"])
-    try:
-        text = (model.path / "README.md").read_text("utf-8", "replace")[:20_000] if model.path else ""
-    except OSError:
-        return ""
-    front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
-    found = _LICENSE.search(front)
-    return found[1] if found else ""
-
-
 def card(recipe: Any, name: str, intro: str, parents: list[refs.ModelRef], library: str = "transformers",
          rows: Iterable[tuple[str, Any]] = (), text: str = "", tags: Iterable[str] = ()) -> str:
     """The model card of a merge: what it was made from and how, the licences of its parents, the recipe."""
+    from studio.mergers import licences
+
     unique = list({model.ref: model for model in parents}.values())
-    front = ["---", f"library_name: {library}", "pipeline_tag: text-generation"]
+    found = [(model.label, licences.of(model, ask=True)) for model in unique]
+    shared = licences.common([one for _, one in found])
+    front = ["---", f"library_name: {library}", "pipeline_tag: text-generation", *([f"license: {shared}"] if shared else [])]
     if hubs := [model.hub_id for model in unique if model.hub_id]:
         front += ["base_model:", *(f"- {one}" for one in hubs)]
     front += ["tags:", "- atelier", "- merge", *(f"- {tag}" for tag in tags), "---"]
     lines = [*front, "", f"# {name}", "", intro, "", "| Made from | Licence |", "|---|---|",
-             *(f"| {model.label} (`{model.ref}`) | {license_of(model) or 'its card names none'} |" for model in unique), ""]
-    if found := [(what, value) for what, value in rows if value is not None]:
+             *(f"| {label} | {one.name or 'not known'}{f' (of {one.of})' if one.name and one.of else ''} |"
+               for label, one in found), "", *(f"- {one.message} {one.hint}".rstrip() for one in licences.told(found)), ""]
+    if told := [(what, value) for what, value in rows if value is not None]:
         lines += ["| | |", "|---|---|", *(f"| {what} | {value:,} |" if isinstance(value, int) else f"| {what} | {value} |"
-                                          for what, value in found), ""]
+                                          for what, value in told), ""]
     lines += [text, ""] if text else []
     versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "peft", "mergekit"))
     lines += ["## Recipe", "", "```yaml", recipe.to_yaml().rstrip(), "```", "", f"Made {time.strftime('%Y-%m-%d')} with "

@@ -78,7 +78,7 @@ def test_opens_in_the_studio_and_answers(tiny, tune, tmp_path, chats):
     assert all(line["perplexity"] > 1 and line["tokens_per_second"] for line in done["table"])
     assert [p["role"] for p in ctx.artifacts[0]["parents"]] == ["base", "parent", "parent"]
     card = (ctx.output / "README.md").read_text()
-    assert "mergekit-moe" in card and "its card names none" in card
+    assert "mergekit-moe" in card and "not known" in card
     words = json.loads((ctx.output / "tokenizer_config.json").read_text())
     assert words["pad_token"] == json.loads((tiny / "tokenizer_config.json").read_text())["pad_token"]
     assert words.get("padding_side", "right") == "right"  # mergekit's own script leaves it at left
