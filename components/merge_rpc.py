@@ -24,7 +24,8 @@ def merge_methods(data: dict, request: gr.Request) -> list:
 @answer
 def merge_check(data: dict, request: gr.Request) -> dict:
     """What is wrong with a configuration, what its models are, and what becomes of each tensor."""
-    return api.merge_check(_config(data), owner_of(request))
+    options = data.get("options")
+    return api.merge_check(_config(data), owner_of(request), options if isinstance(options, dict) else None)
 
 
 @answer

@@ -141,7 +141,7 @@
     }
 
     about() {
-      const run = this.details, learns = studio.trains(run.kind);
+      const run = this.details, learns = studio.trains(run.kind) || Boolean(this.watched);
       if (!learns && !this.root.querySelector(".st-run-grid.st-no-charts")) { this.$(".st-run-grid").classList.add("st-no-charts"); this.$("[data-side=log]").click(); }
       this.$("h1").textContent = run.label;
       this.$(".st-run-title p").innerHTML = [t(`kind.${run.kind}`), studio.method(run), ...run.uses, run.place].filter(Boolean).map(esc).join(" · ");

@@ -35,6 +35,9 @@
       watch("value", () => { if (json(clone(props.value)) !== json(this.config)) { this.config = clone(props.value); this.draw(); this.look(); } });
       root.addEventListener("click", (event) => this.click(event));
       root.addEventListener("change", (event) => this.change(event));
+      root.addEventListener("keydown", ({ key, target }) => { if (target.name === "mg-method") this.keyed = key.startsWith("Arrow"); });
+      root.addEventListener("pointerdown", () => { this.keyed = false; }, true);
+      window.addEventListener("studio:form", (event) => event.detail === this.tab && root.isConnected && this.asked && this.asked !== json(this.options()) && this.look());
       root.addEventListener("pointerdown", (event) => this.grip(event));
       for (const name of ["studio:runs-ended", "studio:tab"]) window.addEventListener(name, (event) => root.isConnected && (name !== "studio:tab" || event.detail === this.tab) && this.refresh());
       this.load();
@@ -74,14 +77,21 @@
       this.look();
     }
 
+    /** The other fields of the recipe, of which some say what is allowed. */
+    options() {
+      const { config, kind, method, schema_version, name, ...rest } = studio.forms[this.tab]?.values || {};
+      return rest;
+    }
+
     /* What is asked of the core about the configuration as it stands. */
     look() {
       clearTimeout(this.timer);
       this.timer = setTimeout(async () => {
-        const config = clone(this.config), asked = json(config);
+        const config = clone(this.config), asked = json(config), options = this.options();
         let told;
+        this.asked = json(options);
         if (!config.merge_method) told = null;
-        else try { told = { config, found: await studio.call("merge_check", { config }) }; } catch (error) { told = { config, error }; }
+        else try { told = { config, found: await studio.call("merge_check", { config, options }) }; } catch (error) { told = { config, error }; }
         if (asked !== json(this.config) || !this.root.isConnected) return;
         studio.merging = told;
         for (const value of this.values) value.relayer();
@@ -136,7 +146,7 @@
 
     /* Method: the chosen one, or all of them as cards. */
     method() {
-      const { spec } = this, wide = this.wide || !spec;
+      const { spec } = this, wide = (this.wide ||= !spec);
       const card = (one) => `<div class="mg-way"><label><input type="radio" name="mg-method" value="${esc(one.name)}" ${one === spec ? "checked" : ""}><b>${esc(one.title)}</b><span>${esc(one.help)}</span></label>
         <small>${esc(t(`mg.base.${one.base}`))}</small>${one.paper ? `<a href="${esc(one.paper)}" target="_blank" rel="noopener noreferrer" aria-label="${esc(t("methods.paper.of", one))}">${esc(t("methods.paper"))}</a>` : ""}</div>`;
       const listed = Object.values(KINDS).flat(), of = (kind) => (kind === "other" ? this.methods.filter((one) => !listed.includes(one.name)) : KINDS[kind].map((name) => this.methods.find((one) => one.name === name)).filter(Boolean));
@@ -265,9 +275,9 @@
       const scopes = (one) => (this.based && one.model === config.base_model ? ["input"] : ["input", "non_base"]);
       (config.models || []).forEach((one) => fit(one, old?.models?.find((m) => m.model === one.model), scopes(one)));
       for (const slice of config.slices || []) slice.sources.forEach((one) => fit(one, null, scopes(one)));
-      this.wide = false;
+      this.wide = this.wide && Boolean(this.keyed); // the arrow keys go through all of them
       this.commit();
-      this.draw(".mg-fold");
+      this.draw(this.wide ? "input[name=mg-method]:checked" : ".mg-fold");
     }
 
     /** Whole models or slices; what the other way held is kept for coming back. */

@@ -22,7 +22,7 @@
     }
 
     show({ values }) {
-      const own = values.method === "mergekit";
+      const own = values.config !== undefined; // the methods whose recipe holds a configuration of mergekit
       for (const view of ["tensors", "apart"]) document.getElementById(`${this.tab}-view-${view}`).hidden = !own;
       if (!own && this.view !== "fit") return this.open("fit");
       if (!own) return this.others(values);

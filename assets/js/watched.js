@@ -29,6 +29,11 @@
     { id: "value", lines: [["loss/value_avg", "accent"], ["loss/policy_avg", "c2"]], signed: true },
     { id: "likely", lines: [["logps/chosen", "good"], ["logps/rejected", "bad"]], signed: true },
   ];
+  /* A search over the numbers of a merge: every candidate, the best so far, and that on the rows kept from the search. */
+  const SEARCH = {
+    charts: [{ id: "search", lines: [["objective", "faint"], ["best", "accent"], ["best_held_out", "eval"]], big: true, signed: true }],
+    tiles: [[["best", "best"]], [["best_held_out", "best_held_out"]], [["objective", "objective"]]],
+  };
   /* The figures at the top: each the first of its alternatives that has a value. */
   const TILES = {
     pairs: [[["accuracy", "rewards/accuracies"]], [["margin", "rewards/margins"]], [["loss", "loss"]]],
@@ -49,13 +54,14 @@
 
   /** How a run of this kind and method is watched; null for plain training, whose charts are by name. */
   studio.watched = ({ kind, method }) => {
-    if (kind !== "align") return null;
+    const search = kind === "merge" && method === "evolve";
+    if (kind !== "align" && !search) return null;
     const { group, shape } = studio.methodOf(kind, method), writes = shape === "prompts";
-    const charts = CHARTS.filter(({ id }) => !(writes && id === "loss")) // the loss of such a method says nothing
+    const charts = search ? SEARCH.charts : CHARTS.filter(({ id }) => !(writes && id === "loss")) // the loss of such a method says nothing
       .map((spec) => (spec.id === "loss" && group === "teacher" ? { ...spec, big: true } : spec.id === "loss" ? { ...spec, big: false } : spec));
     return {
       charts,
-      tiles: TILES[group] || TILES[shape] || TILES.teacher,
+      tiles: search ? SEARCH.tiles : TILES[group] || TILES[shape] || TILES.teacher,
       rolls: writes,
       healthy: (id) => [`watch.${id}.healthy.${method}`, `watch.${id}.healthy`].find(studio.known),
       /** The chart a number belongs to (without the eval_ of validation), or undefined. */
