@@ -48,13 +48,17 @@ class Result:
 class Host:
     """Loads ``path`` (a folder, or a Hub id with ``revision``) and answers with it or with adapters on it.
 
-    ``rope``: its positions are stretched, as the adapters need it; see :mod:`studio.trainers.rope`.
+    Args:
+        rope: Its positions are stretched, as the adapters need it; see :mod:`studio.trainers.rope`.
+        exact: Compute in 32 bits also where a graphics card would do with 16.
+        trust: Run the model's own code.
 
     Raises:
         StudioError: if it cannot be loaded; the message says why.
     """
 
-    def __init__(self, path: str, revision: str | None = None, rope: dict[str, Any] | None = None):
+    def __init__(self, path: str, revision: str | None = None, rope: dict[str, Any] | None = None, exact: bool = False,
+                 trust: bool = False):
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -62,14 +66,20 @@ class Host:
 
         self.torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        self.dtype = torch.bfloat16 if self.device == "cuda" and not exact else torch.float32
+        more = {"trust_remote_code": True} if trust else {}
         try:
-            self.tokenizer = _tokenizer(path, revision)
-            config = AutoConfig.from_pretrained(path, revision=revision)
+            self.tokenizer = _tokenizer(path, revision, **more)
+            config = AutoConfig.from_pretrained(path, revision=revision, **more)
             if rope:
                 stretch(config, rope["rope_type"], rope["factor"])
-            self.model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
-                                                              use_safetensors=True).to(self.device).eval()
+            if _quantized_by(config) == "hqq":  # which transformers 5 does not read
+                from studio.quantizers import hqq
+
+                self.model = hqq.opened(Path(path), self.dtype, trust)
+            else:
+                self.model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
+                                                                  use_safetensors=True, **more).to(self.device).eval()
         except Exception as err:
             raise _explain(err, path) from err
         self.context = _context(self.model)
@@ -318,10 +328,15 @@ def _template(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
                                          return_dict=True)["input_ids"]
 
 
-def _tokenizer(path: str, revision: str | None) -> Any:
+def _tokenizer(path: str, revision: str | None, **more: Any) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, revision=revision)
+    return AutoTokenizer.from_pretrained(path, revision=revision, **more)
+
+
+def _quantized_by(config: Any) -> str:
+    told = getattr(config, "quantization_config", None)
+    return str(told.get("quant_method") or "") if isinstance(told, dict) else ""
 
 
 def _context(model: Any) -> int | None:
@@ -333,6 +348,8 @@ def _context(model: Any) -> int | None:
 
 
 def _explain(err: Exception, path: str) -> StudioError:
+    if isinstance(err, StudioError):
+        return err
     name = Path(path).name
     text = str(err).strip()
     first = text.splitlines()[0] if text else type(err).__name__

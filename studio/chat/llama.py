@@ -10,10 +10,8 @@ import json
 import os
 import re
 import secrets
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +56,21 @@ class Llama:
         params.api_keys = [self._key]
         params.ui = params.fit_params = params.prefill_assistant = params.endpoint_slots = False
         params.verbosity = 1  # errors only
-        with _said() as said:
-            try:
-                self._server = xllamacpp.Server(params)
-            except (RuntimeError, MemoryError) as err:
-                why = next(iter(_WHY.findall(said())), "") or str(err)
-                if "alloc" in said().lower():
-                    raise StudioError(f"{self.file.name} does not fit into memory.",
-                                      "Unload other models, or choose a smaller variant.", "model") from err
-                raise StudioError(f"llama.cpp cannot load {self.file.name}: {why[:200]}",
-                                  "Make or download the file again; a newer kind may need a newer llama.cpp.",
-                                  "model") from err
+        os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # where it fails, it would start a debugger on itself
+        said = _said()
+        try:
+            self._server = xllamacpp.Server(params)
+        except (RuntimeError, MemoryError) as err:
+            why = next(iter(_WHY.findall(said())), "") or str(err)
+            if "alloc" in why:
+                raise StudioError(f"{self.file.name} does not fit into memory.",
+                                  "Unload other models, or choose a smaller variant.", "model") from err
+            raise StudioError(f"llama.cpp cannot load {self.file.name}: {why[:200]}",
+                              "Make or download the file again; a newer kind may need a newer llama.cpp.", "model") from err
+        # Its server closes a connection after so many requests or seconds, at times just when the next one is sent.
         self._http = httpx.Client(base_url=self._server.listening_address, trust_env=False, verify=False,
-                                  headers={"Authorization": f"Bearer {self._key}"}, timeout=httpx.Timeout(10, read=None))
+                                  headers={"Authorization": f"Bearer {self._key}"}, timeout=httpx.Timeout(10, read=None),
+                                  limits=httpx.Limits(max_keepalive_connections=0))
 
     @property
     def templated(self) -> bool:
@@ -163,21 +163,18 @@ def _room(file: Path, trained: int | None, slots: int, context: int | None) -> t
     return slots, int(max(min(wanted, LEAST), min(wanted, most // slots)))
 
 
-@contextmanager
-def _said() -> Iterator[Any]:
-    """Gathers what llama.cpp writes to standard error, and passes it on at the end."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
+def _said() -> Callable[[], str]:
+    """Tells what was written to standard error since, where that is a file (as of an engine and of a proof)."""
+    began = os.fstat(2)
 
-        def text() -> str:
-            file.seek(0)
-            return file.read().decode("utf-8", "replace")
-
+    def text() -> str:
+        if not stat.S_ISREG(began.st_mode):
+            return ""
         try:
-            yield text
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.write(2, text().encode())
+            with open("/proc/self/fd/2", "rb") as file:
+                file.seek(began.st_size)
+                return file.read(100_000).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    return text

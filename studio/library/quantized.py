@@ -20,11 +20,12 @@ def facts(config: dict[str, Any]) -> dict[str, Any]:
     kind = str(told.get("quant_method") or ("bitsandbytes" if told.get("load_in_4bit") or told.get("load_in_8bit")
                                             else "unknown"))[:40]
     if kind == "bitsandbytes":
-        word = str(told.get("bnb_4bit_quant_type") or "fp4").upper() if told.get("load_in_4bit") else "int8"
+        double = " double" if told.get("bnb_4bit_use_double_quant") else ""
+        word = f"{told.get('bnb_4bit_quant_type') or 'fp4'}{double}" if told.get("load_in_4bit") else "int8"
     elif kind == "compressed-tensors":
         word = _scheme(told)
     else:
-        bits = told.get("bits") or told.get("w_bit") or (told.get("quant_config") or {}).get("bits")
+        bits = told.get("bits") or told.get("w_bit")
         word = f"{bits} bits" if isinstance(bits, (int, float)) else ""
     return {"format": kind, "quantization": word[:40]}
 
@@ -60,12 +61,16 @@ def parameters(tensors: list[tuple[str, str, int]], config: dict[str, Any]) -> i
         or told.get("bits") or 4
     bits = bits if isinstance(bits, int) and 1 <= bits <= 16 else 4
     total = 0
+    hqq = {name.removesuffix("W_q") for name, *_ in tensors if name.endswith(".W_q")}
     for name, dtype, count in tensors:
+        layer, _, part = name.rpartition(".")
+        if hqq and f"{layer}." in hqq and part not in ("W_q", "bias"):
+            continue
         if name.endswith(_SCALES) or ".weight." in name:  # bitsandbytes keeps its tables below the weight's name
             continue
         if kind == "bitsandbytes" and dtype == "U8" and told.get("load_in_4bit"):
             count *= 2
-        elif name.endswith(("weight_packed", ".qweight")):
+        elif name.endswith(("weight_packed", ".qweight", ".W_q")):
             count *= (32 if dtype == "I32" else 8) // bits
         total += count
     return total

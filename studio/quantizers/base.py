@@ -135,23 +135,27 @@ class QuantizeMethod(Method):
 
         began, made = time.time(), []
         names = cls.variants(recipe)
-        stage = Stage(ctx, len(names))
-        with source.whole(recipe, stage) as model:  # local, an adapter folded in
-            if recipe.prove:
-                stage.begin(0, "", "reference", 0.0, 0.1)
-            reference = proof.Reference(model, recipe, stage) if recipe.prove else None
-            for number, variant in enumerate(names):
-                if ctx.stop_requested:
-                    break
-                try:
-                    made.append(cls._one(recipe, stage, model, number, variant, reference))
-                except Stopped:
-                    break
-                except StudioError as err:
-                    if len(names) == 1:
-                        raise
-                    stage.emit("stage", variant=variant, doing="failed", message=err.message, hint=err.hint)
-                    ctx.warning("variant-failed", f"{variant}: {err.message}", err.hint)
+        stage, reference = Stage(ctx, len(names)), None
+        try:
+            with source.whole(recipe, stage) as model:  # local, an adapter folded in
+                if recipe.prove:
+                    stage.begin(0, "", "reference", 0.0, 0.1)
+                    reference = proof.Reference(model, recipe, stage)
+                for number, variant in enumerate(names):
+                    if ctx.stop_requested:
+                        break
+                    try:
+                        made.append(cls._one(recipe, stage, model, number, variant, reference))
+                    except StudioError as err:
+                        if len(names) == 1:
+                            raise
+                        stage.emit("stage", variant=variant, doing="failed", message=err.message, hint=err.hint)
+                        ctx.warning("variant-failed", f"{variant}: {err.message}", err.hint)
+        except Stopped:
+            pass  # what was finished before stays
+        finally:
+            if reference:
+                reference.close()
         if names and not made and not ctx.stop_requested:
             raise StudioError("None of the variants could be made.", "Each one's reason stands among the warnings.")
         ctx.progress(len(names), len(names))
