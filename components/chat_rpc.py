@@ -11,7 +11,8 @@ from studio import api
 @answer
 def chat_start(data: dict, request: gr.Request) -> dict:
     """What the tab needs to be drawn: models to choose from, settings with their bounds, engines that are loaded."""
-    return {"models": api.models(owner_of(request)), "settings": api.chat_settings(), "engines": _engines(request)}
+    models = [model for model in api.models(owner_of(request)) if not model["meta"].get("reward")]  # they cannot write
+    return {"models": models, "settings": api.chat_settings(), "engines": _engines(request)}
 
 
 @answer

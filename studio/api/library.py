@@ -9,14 +9,16 @@ from studio import settings
 from studio.api.who import scope
 from studio.errors import StudioError
 
+SCORERS = ("align/reward", "align/prm")  # methods whose models give a number in place of words
+
 
 def models(owner: str | None = None) -> list[dict[str, Any]]:
     """Every model at hand, the starter first, then the newest.
 
     Returns:
         ``{ref, label, kind, detail, id, run_id, created, size, meta, warning}`` each; ``kind`` is ``starter``, ``model``,
-        ``adapter`` or ``checkpoint``; ``detail`` one line for a list; ``warning`` what is wrong with an adapter (its base
-        was replaced since it was trained), else empty.
+        ``adapter`` or ``checkpoint``; ``detail`` one line for a list; ``meta["reward"]`` for one that cannot write;
+        ``warning`` what is wrong with an adapter (its base was replaced since it was trained), else empty.
     """
     from studio.library import artifacts, bases, refs
 
@@ -27,7 +29,8 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
     except StudioError:
         pass  # an installation without it still lists the rest
     for row in artifacts.listed(("model", "adapter"), scope(owner)):
-        made = _model(row["ref"], row["name"], row["kind"], row["meta"], row, _facts(row["meta"]))
+        meta = row["meta"] | ({"reward": True} if row["meta"].get("method") in SCORERS else {})
+        made = _model(row["ref"], row["name"], row["kind"], meta, row, _facts(meta))
         if row["meta"].get(bases.KEY):
             made["warning"] = " ".join(bases.replaced_by_ref(row["ref"]) or ())
         found.append(made)
@@ -36,9 +39,10 @@ def models(owner: str | None = None) -> list[dict[str, Any]]:
             loss = f"validation loss {point['eval_loss']:.3f}" if point["eval_loss"] is not None else ""
             detail = " · ".join(part for part in (loss, "best" if point["best"] else "") if part)
             label = f"{run['label']} · step {point['step']}"
+            reward = f"{run['kind']}/{run['method']}" in SCORERS
             row = {"id": None, "run_id": run["id"], "created": run["created"], "size": point["size"]}
             found.append(_model(point["ref"], label, "checkpoint", {"eval_loss": point["eval_loss"], "best": point["best"],
-                                                                    "step": point["step"]}, row, detail))
+                                                                    "step": point["step"], "reward": reward}, row, detail))
     return found
 
 
