@@ -25,16 +25,16 @@ from components import strings
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "align.css", "chat.css", "play.css", "data.css",
+STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "align.css", "chat.css", "play.css", "lab.css", "data.css",
           "data_table.css", "rewards.css", "sweep.css", "flow.css", "backends.css", "merge.css", "quantize.css")
 SCRIPTS = ("core.js", "measure.js", "form.js", "methods.js", "panel.js", "sides.js", "watched.js", "charts.js", "rollouts.js",
            "artifacts.js", "live.js", "dock.js", "runs.js", "notify.js", "library.js", "chat_text.js",
-           "chat_picker.js", "chat_parts.js", "play.js", "chat.js", "arena.js", "data_parts.js", "data_steps.js", "data_bring.js",
+           "chat_picker.js", "chat_parts.js", "play.js", "chat.js", "arena.js", "lab_tokens.js", "data_parts.js", "data_steps.js", "data_bring.js",
            "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js", "data_filters.js",
            "data_side.js", "data_table.js", "data_review.js", "data_report.js", "data_plots.js", "data_stats.js",
            "data_doctor.js", "data_job.js", "data_actions.js", "data.js", "rewards.js", "sweep.js",
            "sweep_view.js", "flow.js", "flow_view.js", "backends.js", "merge_values.js", "merge_slices.js", "merge.js", "merge_panel.js",
-           "merge_after.js", "family.js",
+           "merge_after.js", "models.js", "family.js",
            "quantize_pareto.js", "quantize_export.js", "quantize.js", "quantize_view.js", "quantize_learn.js")
 FACTS = ("title", "summary", "paper", "group", "shape")  # what the page's scripts know of a method
 _FOLDERS = {"css": ASSETS / "css", "js": ASSETS / "js", "icons": ASSETS / "icons"}

@@ -66,6 +66,7 @@
 
     /** Another tab asked for models to be compared here. */
     async wanted(value) {
+      if (value?.at && value.at !== this.asked) studio.play(value.view);
       if (!value?.models || !this.known || value.at === this.asked) return;
       this.asked = value.at;
       await this.refresh();

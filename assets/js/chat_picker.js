@@ -22,7 +22,7 @@
       panel.close = () => this.close();
       panel.innerHTML = `<input type="text" role="combobox" aria-expanded="true" aria-controls="${this.id}" aria-label="${esc(t("chat.pick"))}" placeholder="${esc(t("chat.pick.placeholder"))}" spellcheck="false" autocomplete="off">
         <div role="listbox" id="${this.id}" aria-label="${esc(t("chat.models"))}"></div><p>${esc(t(this.hint))}</p>`;
-      document.body.append(panel);
+      (this.button.closest("dialog") || document.body).append(panel);  // what lies outside an open dialog cannot be clicked
       const at = this.button.getBoundingClientRect(), width = Math.min(400, innerWidth - 16);
       panel.style.width = `${width}px`;
       panel.style.left = `${Math.max(8, Math.min(at.left, innerWidth - width - 8))}px`;

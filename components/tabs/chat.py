@@ -1,7 +1,7 @@
-"""Chat: one prompt to several models side by side.
+"""Chat: one prompt to several models side by side, blind battles between two of them, and how they cut text.
 
-The tab is drawn by ``assets/js/chat.js``; answers are written by the core and polled, so a reload loses nothing and no
-connection is held open while a model thinks.
+The views are drawn by ``assets/js/chat.js`` and its neighbours; answers are written by the core and polled, so a reload loses
+nothing and no connection is held open while a model thinks. ``play.js`` shows one view at a time.
 """
 
 from __future__ import annotations
@@ -17,5 +17,9 @@ from components.shell import Shell
 
 def build(shell: Shell) -> None:
     with gr.Column(elem_id=eid("chat", "body"), elem_classes=["ch-body"]):
-        place = widgets.mounted("chat", eid("chat", "view"), {})
-    shell.on_open("chat", lambda detail: {"models": detail.get("models") or [], "at": time.time()}, outputs=place)
+        widgets.mounted("play", eid("chat", "views"), classes=["pl-nav"])
+        place = widgets.mounted("chat", eid("chat", "view"), {}, ["pl-view"])
+        widgets.mounted("arena", eid("chat", "arena"), classes=["pl-view"])
+        widgets.mounted("labtokens", eid("chat", "tokens"), classes=["pl-view"])
+    shell.on_open("chat", lambda detail: {"models": detail.get("models") or [], "view": detail.get("view") or "chat",
+                                          "at": time.time()}, outputs=place)

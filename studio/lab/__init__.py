@@ -1,0 +1,1 @@
+"""Experiments with models that are already there: how they cut text, choose words, and think."""
