@@ -275,6 +275,12 @@ class Form:
             return gr.HTML(value, html_template=f'<div class="st-mount rw" {facts}></div>', elem_classes=classes,
                            js_on_load="studio.mount('rewards', {element, props, watch, trigger})",
                            apply_default_css=False, **{k: v for k, v in common.items() if k != "label"})
+        if spec.widget == "models":
+            facts = (f'data-tab="{self.tab}" data-name="{spec.name}" data-title="{escape(title)}" '
+                     f'data-help="{escape(spec.help)}"')
+            return gr.HTML(value, html_template=f'<div class="st-mount mg ml" {facts}></div>', elem_classes=classes,
+                           js_on_load="studio.mount('models', {element, props, watch, trigger})",
+                           apply_default_css=False, **{k: v for k, v in common.items() if k != "label"})
         if picked(spec):
             facts = f'data-tab="{self.tab}" data-name="{escape(spec.name)}"'
             return gr.HTML(value, html_template=f'<div class="st-mount qz-types" {facts}></div>',
@@ -284,8 +290,6 @@ class Form:
         common |= {"info": info, "elem_classes": classes}
         if spec.type == "bool":
             return gr.Checkbox(value, container=True, **common)
-        if spec.widget == "models":
-            return gr.Dropdown([], value=value, multiselect=True, allow_custom_value=True, filterable=True, **common)
         if spec.widget in ("model", "dataset"):
             return gr.Dropdown([(str(value), value)] if value else [], value=value or None, allow_custom_value=True,
                                filterable=True, **common)

@@ -19,7 +19,7 @@ from studio.errors import StudioError
 from studio.recipe import RecipeError, parse, read_yaml, write_yaml
 
 VARIED = ("pretrain", "sft", "align")  # kinds that a sweep can vary
-PICKED = ("model", "models", "dataset")  # widgets that offer what is in the library
+PICKED = ("model", "dataset")  # widgets that offer what is in the library
 
 
 def build_training_tab(shell: Shell, tab: str, kind: str, panel: str = "panel") -> None:
@@ -156,8 +156,7 @@ def _listen(shell: Shell, tab: str, kind: str, form: Form, presets: dict, state:
 
     def refresh(request: gr.Request) -> list[Any]:
         owner = rpc.owner_of(request)
-        models = widgets.model_choices(owner)
-        both = {"model": models, "models": models, "dataset": widgets.dataset_choices(owner)}
+        both = {"model": widgets.model_choices(owner), "dataset": widgets.dataset_choices(owner)}
         return [gr.update(choices=both[form.all[name].widget]) for name in form.controls
                 if form.all[name].widget in both]
 
