@@ -78,8 +78,11 @@ class Host:
 
                 self.model = hqq.opened(Path(path), self.dtype, trust)
             else:
-                self.model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
-                                                                  use_safetensors=True, **more).to(self.device).eval()
+                # packed weights are put where they run while they are loaded; bitsandbytes does not let them be moved later
+                placed = {"device_map": {"": 0}} if _quantized_by(config) and self.device == "cuda" else {}
+                model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
+                                                             use_safetensors=True, **placed, **more)
+                self.model = (model if placed else model.to(self.device)).eval()
         except Exception as err:
             raise _explain(err, path) from err
         self.context = _context(self.model)

@@ -194,6 +194,9 @@ def _local(ref: str) -> ModelRef:
     model = refs.resolve_model(ref)
     if model.path is None:
         raise StudioError(f"{model.label} is on the Hub already.", "Choose a model of this workspace.", "model")
+    if model.path.is_file():
+        raise StudioError(f"{model.label} is a single file, and what lies beside it is not known to belong to it.",
+                          "Put it into a folder of its own, with a README.md, and choose that.", "model")
     return model
 
 

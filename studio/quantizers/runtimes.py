@@ -243,7 +243,7 @@ class _Llama(_Runtime):
             begin = ids[:max(1, min(len(ids) - 1, llama.context - 2))]
             pieces = llama.complete(begin, sampling(0.0) | {"n_predict": 1})
             chosen = [token for piece in pieces for token in piece.get("tokens") or ()]
-            row = loaded.of(begin)[-1]
+            row = _numbers(loaded.of(begin))[-1]
             if not (row.max() - row[chosen[0]] <= TIE if chosen else loaded.ends(int(row.argmax()))):
                 raise StudioError("The logits read from llama.cpp do not fit the tokens that it chooses.")
         self._logits = loaded
@@ -262,9 +262,7 @@ def _read(job: dict[str, Any], logits_of: Any) -> dict[str, Any]:
     same = seen = 0
     source = np.load(job["source"], mmap_mode="r") if job.get("source") else None
     for place, ids in enumerate(job["texts"]):
-        found = logits_of(ids)[:-1]  # the last one foretells nothing that is known
-        if not np.isfinite(found).all():
-            raise Broken("Its probabilities are not numbers.")
+        found = _numbers(logits_of(ids))[:-1]  # the last one foretells nothing that is known
         if job.get("keep"):
             if kept is None:
                 rows = sum(len(one) - 1 for one in job["texts"])
@@ -291,6 +289,14 @@ def _read(job: dict[str, Any], logits_of: Any) -> dict[str, Any]:
     if source is not None and seen:
         answer |= {"kl": max(0.0, kl_sum / seen), "kl_max": kl_max, "top1": same / seen}
     return answer
+
+
+def _numbers(logits: Any) -> Any:
+    import numpy as np
+
+    if not np.isfinite(logits).all():
+        raise Broken("Its probabilities are not numbers.")
+    return logits
 
 
 def divergence(source: Any, other: Any) -> Any:
