@@ -169,9 +169,9 @@ def quantize_run(id: str, owner: str | None = None) -> dict[str, Any]:
             now, doing = str(event.get("variant") or ""), str(event.get("doing") or "")
             if now in rows:
                 rows[now] |= {"state": doing, "message": event.get("message", ""), "hint": event.get("hint", "")}
-        elif event["e"] == "progress" and now in rows and rows[now]["state"] in ("make", "prove"):
-            place = list(rows).index(now)
-            rows[now]["share"] = max(0.0, min(1.0, float(event.get("done") or 0) - place))
+        if event["e"] in ("stage", "progress") and now in rows and rows[now]["state"] in ("make", "prove"):
+            done = float(event.get("done") or 0) - list(rows).index(now)
+            rows[now]["share"] = max(0.0, min(1.0, done))
         elif event["e"] == "artifact" and isinstance(event.get("meta"), dict):
             meta, name = event["meta"], event["meta"].get("variant")
             made = known.get(name)

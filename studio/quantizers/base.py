@@ -62,7 +62,7 @@ class Stage:
     def begin(self, number: int, variant: str, doing: str, low: float = 0.0, high: float = 1.0) -> None:
         """From here on progress counts from ``low`` to ``high`` (shares) of variant ``number``."""
         self._low, self._high = number + low, number + high
-        self._ctx.emit("stage", variant=variant, doing=doing)
+        self._ctx.emit("stage", variant=variant, doing=doing, done=self._low)
         self._ctx.progress(self._low, self._total)
 
     def progress(self, done: float, total: float, eta: float | None = None) -> None:
