@@ -78,7 +78,8 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
     try:
         heads, width = int(made["num_attention_heads"]), int(made["hidden_size"])
         made.setdefault("num_key_value_heads", heads)
-        if made.get("model_type") not in ("qwen2", "phi3"):
+        made.setdefault("width_of_head", made.get("head_dim") or width // heads)
+        if made.get("model_type") not in ("qwen2", "phi3", "mixtral"):  # their config has none unless it is written
             made.setdefault("head_dim", width // heads)
         for name in ("num_hidden_layers", "intermediate_size", "vocab_size", "max_position_embeddings"):
             made[name] = int(made[name])
@@ -171,9 +172,9 @@ def _window_ignored(config: dict[str, Any], made: Facts, key: str = "sliding_win
 
 def _llama(config: dict[str, Any], made: Facts) -> None:
     made.put("vocab_size", config["vocab_size"])
-    made.put("rope_dimension_count", config["head_dim"])
-    made.put("key_length", config["head_dim"])
-    made.put("value_length", config["head_dim"])
+    made.put("rope_dimension_count", config["width_of_head"])
+    made.put("key_length", config.get("head_dim"))
+    made.put("value_length", config.get("head_dim"))
     made.put("expert_count", config.get("num_local_experts"))
     made.put("expert_used_count", config.get("num_experts_per_tok"))
     _rope(config, made)
@@ -193,7 +194,7 @@ def _qwen_moe(config: dict[str, Any], made: Facts) -> None:
     if config.get("mlp_only_layers") or (config.get("decoder_sparse_step") or 1) != 1:
         raise StudioError("Only some layers of the model have experts, which GGUF files of this kind cannot hold.",
                           "Choose a model that has experts in every layer.", "model")
-    made.put("expert_count", config.get("num_experts"))
+    made.put("expert_count", config.get("num_experts") or config.get("num_local_experts"))
     made.put("expert_used_count", config.get("num_experts_per_tok"))
     made.put("expert_feed_forward_length", config.get("moe_intermediate_size"))
     if not config.get("norm_topk_prob", False):
@@ -327,9 +328,6 @@ def _piece(config: dict[str, Any], kind: Architecture, name: str, stored: Stored
         return Piece((stored,), stored.shape, add=1.0)
     if kind.turned and name.endswith(("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")):
         heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
-        if name.endswith("bias"):  # one value a row
-            return Piece((Stored(stored.path, stored.kind, (stored.shape[0], 1), stored.offset),), stored.shape,
-                         rows=_paired(stored.shape[0], heads))
         return Piece((stored,), stored.shape, rows=_paired(stored.shape[0], heads))
     return whole(stored)
 
@@ -362,7 +360,7 @@ def _extra(config: dict[str, Any], kind: Architecture) -> dict[str, Piece]:
         return {f"rope_factors_{word}.weight": Piece((), (len(rope[f"{word}_factor"]),), values=rope[f"{word}_factor"])
                 for word in ("long", "short")}
     if kind.name == "llama" and rope.get("rope_type") == "llama3":
-        factors = _llama3(rope, config["head_dim"])
+        factors = _llama3(rope, config["width_of_head"])
         return {"rope_freqs.weight": Piece((), (len(factors),), values=factors)}
     return {}
 

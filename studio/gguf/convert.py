@@ -182,7 +182,7 @@ def _vocabulary(writer: Any, folder: Path, words: vocab.Vocabulary) -> None:
     if words.charsmap:
         writer.add_precompiled_charsmap(words.charsmap)
     try:
-        found = vocab.special(folder, len(words.tokens), words.model == "gpt2")
+        found = vocab.special(folder, len(words.tokens), words.model == "gpt2", words.model == "t5")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
         raise StudioError(f"The special tokens of {folder.name} could not be read ({err}).",
                           "Save the model again with its tokenizer.", "model") from err
@@ -221,6 +221,8 @@ class _Stream:
             at += made.nbytes
             if self.progress:
                 self.progress(at, self.total)
+        if at - self.done != self.nbytes:
+            raise RuntimeError(f"wrote {at - self.done} of {self.nbytes} bytes of a tensor")
 
 
 def _flush(path: Path) -> None:

@@ -77,11 +77,11 @@ def read(folder: Path, size: int) -> Vocabulary:
     if kind == "BPE" and _byte_level(data):
         return _bytes_bpe(data, size)
     if (folder / "tokenizer.model").is_file():
-        return _sentencepiece(folder, data, size)
+        return _spaced(_sentencepiece(folder, data, size), data, folder)
     if kind == "BPE" and data["model"].get("byte_fallback"):
-        return _pieces_bpe(data, size)
+        return _spaced(_pieces_bpe(data, size), data, folder)
     if kind == "Unigram":
-        return _unigram(data, size)
+        return _spaced(_unigram(data, size), data, folder)
     if not data:
         raise StudioError(f"{folder.name} has no tokenizer that a GGUF file could hold (tokenizer.json or tokenizer.model).",
                           "Save the model again with its tokenizer (save_pretrained writes tokenizer.json).", "model")
@@ -109,7 +109,7 @@ def load(folder: Path) -> dict[str, Any]:
         raise StudioError(f"{folder.name}/tokenizer.json is broken.", "Download or save the model again.", "model") from err
 
 
-def special(folder: Path, count: int, merges: bool) -> Any:
+def special(folder: Path, count: int, merges: bool, unigram: bool = False) -> Any:
     """Start, end and other special tokens with the chat template, as the gguf package finds them in the folder.
 
     Where a model ends its answers with more than one token, the second and third are named too, as llama.cpp then ends
@@ -131,6 +131,8 @@ def special(folder: Path, count: int, merges: bool) -> Any:
     for word, end in zip([word for word in ("eot", "eom") if word not in ids], left, strict=False):
         ids[word] = end
     found.add_special_token.setdefault("bos", False)  # else llama.cpp adds one to SentencePiece and Llama 3 tokenizers
+    if unigram:
+        found.add_special_token.setdefault("eos", False)  # and an end to every text of a unigram tokenizer
     if isinstance(found.chat_template, list):  # of several the default; llama.cpp reads one
         named = {t.get("name"): t.get("template") for t in found.chat_template if isinstance(t, dict)}
         found.chat_template = named.get("default") or next(iter(named.values()), None)
@@ -272,6 +274,23 @@ def _space_first(data: dict[str, Any]) -> bool:
         if step.get("type") == "Metaspace":
             return step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never") != "never"
     return False
+
+
+def _spaced(made: Vocabulary, data: dict[str, Any], folder: Path) -> Vocabulary:
+    """Newer tokenizers put a space in front of the first word only; llama.cpp does so after every special token, or never.
+
+    Chats begin with a special token, so never is right for them; without a chat template the space is kept.
+    """
+    first = any(step.get("prepend_scheme") == "first" for step in _steps(data.get("pre_tokenizer")))
+    if first and made.flags.get("add_space_prefix"):
+        config = modelinfo._json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+        chats = (folder / "chat_template.jinja").is_file() or bool(config.get("chat_template"))
+        made.flags["add_space_prefix"] = not chats
+        made.notes.append("The tokenizer puts a space in front of a text's first word; llama.cpp reads chats, which begin with a "
+                          "special token, alike, and a bare text without that space." if chats else
+                          "The tokenizer puts a space in front of a text's first word; llama.cpp also puts one after every "
+                          "special token.")
+    return made
 
 
 def _empty(model: str, pre: str, size: int, scores: bool = True) -> Vocabulary:

@@ -49,15 +49,20 @@ class Piece:
     values: Any = None
 
     @property
+    def width(self) -> int:
+        """Length of a row. Of a vector whose values are put in another order, each is a row."""
+        return 1 if len(self.shape) == 1 and self.rows is not None else self.shape[-1]
+
+    @property
     def count(self) -> int:
         """Rows."""
-        return math.prod(self.shape[:-1])
+        return math.prod(self.shape) // self.width
 
     def blocks(self) -> Iterator[Any]:
         """Arrays of float32 ``(rows, length of a row)``, in order, together the whole tensor."""
         import numpy as np
 
-        width = self.shape[-1]
+        width = self.width
         if self.values is not None:
             yield np.asarray(self.values, np.float32).reshape(-1, width)
             return
