@@ -8,6 +8,7 @@ never imports torch.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,6 +22,7 @@ from studio.errors import StudioError
 _ADDRESS = re.compile(r"datasets/(?P<id>[^/]+/[^/@]+)(?:@(?P<at>[^/]+))?(?:/(?P<word>resolve|blob|raw|tree|viewer)(?:/(?P<rest>.+))?)?/?")
 _HUB = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<rev>[\w./-]+))?")
 _CHECKPOINT = re.compile(r"(?P<run>[a-z0-9]{4,40})/(?P<part>checkpoint-\d+|output)")
+_walk = threading.local()
 _FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|md|ya?ml|safetensors|gguf|gz|zip)$", re.IGNORECASE)
 
 
@@ -312,13 +314,17 @@ def _library_model(ref: str, artifact_id: str) -> ModelRef:
 
 def whole_base(base: str | None) -> str | None:
     """The whole model at the root of ``base``: an adapter trained further still belongs to the adapter's own base."""
+    above = getattr(_walk, "refs", frozenset())  # what is being resolved by now: a lineage may run in a circle
     for _ in range(8):
-        if base is None or not base.startswith(("library:", "run:")):
+        if base is None or not base.startswith(("library:", "run:")) or base in above:
             return base
+        _walk.refs = above | {base}
         try:
             parent = resolve_model(base)
         except StudioError:
             return base
+        finally:
+            _walk.refs = above
         if not parent.is_adapter:
             return base
         base = parent.base

@@ -110,25 +110,15 @@ def resolve(pair: str, path: str) -> Parent:
                           "config")
     if adapter is not None:
         _check_adapter(adapter, model)
-    if model.meta.get("reward"):
-        raise StudioError(f"{model.label} is a reward model: it gives a number for an answer and cannot write one.",
-                          "Choose a model that writes.", "config")
+    refs.check_writes(model, "config")
+    refs.check_weights(model, "config")
     folder = model.path or _complete(hub.cached(model.hub_id, model.revision) if model.hub_id else None)
     made = Parent(pair, path, model, adapter, folder)
-    if str(model.meta.get("format") or "").lower() not in ("", "safetensors", "transformers"):
-        raise quantized(model.label)
     if folder is not None:
         made.config = shards.settings_of(folder)
-        if made.config.get("quantization_config"):
-            raise quantized(model.label)
         made.tensors = shards.tensors(folder)
         made.arch = architecture.of_config(made.config)
     return made
-
-
-def quantized(label: str) -> StudioError:
-    return StudioError(f"{label} is quantized: its weights are codes that cannot be averaged.",
-                       "Merge the model it was made from, then quantize the result.", "config")
 
 
 def _complete(folder: Path | None) -> Path | None:

@@ -93,8 +93,15 @@ def vocabulary(folder: Path) -> dict[str, int] | None:
     """Word -> number of a tokenizer.json; ``None`` where there is none or it has another form."""
     path = folder / "tokenizer.json"
     try:
-        if path.stat().st_size > MAX_TOKENIZER:
-            return None
+        state = path.stat()
+    except OSError:
+        return None
+    return _vocabulary(path, state.st_size, state.st_mtime_ns) if state.st_size <= MAX_TOKENIZER else None
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(path: Path, size: int, stamp: int) -> dict[str, int] | None:
+    try:
         told = json.loads(path.read_text("utf-8"))
         words = told["model"]["vocab"]
         found = {one[0]: i for i, one in enumerate(words)} if isinstance(words, list) else dict(words)

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_
+from hypothesis import strategies as st
 
 from studio import api, settings
 from studio.errors import StudioError
 from studio.flows import links
-from studio.library import artifacts
+from studio.library import artifacts, refs
 from studio.mergers import config, licences, spec
 from studio.recipe import parse, read_yaml
 from studio.registry import method
@@ -96,6 +99,36 @@ def test_what_mergekit_would_ignore_or_stumble_over(values, path, said):
     with pytest.raises(StudioError) as refused:
         method("merge", "mergekit").check(recipe)
     assert refused.value.field == "config" and refused.value.hint
+
+
+_plain = st.recursive(st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.sampled_from(
+    ["", "starter", "starter+", "+", "a+b", "union", "base", "model", "\x00", "../x", "hub:", "step:x", "{", "self_attn"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["model", "lora", "models", "slices", "sources", "layer_range", "parameters", "weight", "t", "filter", "value", "base_model",
+         "tokenizer", "tokens", "source", "kind", "modules", "merge_method", "path", "revision", "dtype"]), inner, max_size=4),
+    max_leaves=8)
+_PLACES = ["merge_method", "base_model", "models", "models.0", "models.0.model", "models.0.parameters", "parameters", "dtype",
+           "tokenizer", "tokenizer_source", "chat_template", "slices", "modules", "x"]
+
+
+@settings_(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([TWO, TIES, STACK, {}]), st.sampled_from(_PLACES), _plain)
+def test_nothing_that_yaml_can_say_breaks_the_check(home, values, place, value):
+    """Whatever stands anywhere, the person gets problems or a refusal, never a bug."""
+    try:
+        values = put(values, place, value)
+    except (KeyError, IndexError, TypeError):
+        values = value
+    found = api.merge_check(values)
+    assert found["problems"] or found["tensors"]["list"]
+    for call in (api.merge_export, lambda one: api.merge_import(yaml.safe_dump(one))):
+        try:
+            call(values)
+        except StudioError:
+            pass
+    if isinstance(values, dict):
+        recipe = parse({"kind": "merge", "method": "mergekit", "config": values})
+        recipe.referring({ref: "starter" for _, ref, _ in recipe.refers_to()})
 
 
 def test_good_ones_pass():
@@ -317,6 +350,10 @@ def test_licences_in_plain_words(pair, home, tmp_path):
     assert [one["license"] for one in found["models"]] == ["apache-2.0", "apache-2.0"]
     assert found["models"][1]["license_of"] == a.name
     assert not [one for one in found["problems"] if "licence" in one["message"]]
+    own = changed(b, tmp_path / "own")
+    round_ = artifacts.add("model", "Round", own, made_from=[("library:x", "base")])
+    artifacts.add("model", "Round", own, made_from=[(round_["ref"], "base")])
+    assert licences.of(refs.resolve_model(round_["ref"])).name is None, "its own ancestor ends somewhere"
 
 
 def test_how_near_models_are(pair, home, tune, lora):
