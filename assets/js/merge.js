@@ -9,8 +9,8 @@
   const ICONS = (studio.mergeIcons = { up: icon('<path d="m4 9.5 4-4 4 4"/>'), down: icon('<path d="m4 6.5 4 4 4-4"/>'), cross: icon('<path d="m4.5 4.5 7 7M11.5 4.5l-7 7"/>'), copy: icon('<rect x="5.5" y="5.5" width="7" height="7" rx="1.2"/><path d="M3.5 10.5v-7h7"/>'), grip: icon('<path d="M6 4h.01M10 4h.01M6 8h.01M10 8h.01M6 12h.01M10 12h.01"/>') });
 
   /* The methods in an order for reading; one that is new to us stands at the end. */
-  const KINDS = { blend: ["slerp", "linear", "nuslerp", "multislerp", "karcher", "nearswap", "arcee_fusion", "model_stock"], stack: ["passthrough"],
-    changes: ["task_arithmetic", "ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "sce", "ram", "ramplus_tl"], other: [] };
+  const KINDS = { blend: ["slerp", "linear", "nuslerp", "multislerp", "karcher", "nearswap", "arcee_fusion", "model_stock"],
+    changes: ["task_arithmetic", "ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "sce", "ram", "ramplus_tl"], stack: ["passthrough"], other: [] };
   let known = null; // mergekit's methods; asked for once
   const start = () => (known ??= studio.call("merge_methods").catch((error) => { known = null; throw error; }));
   /** A configuration of our own: what gradio hands out may be a live object. */
@@ -32,7 +32,7 @@
   class Editor {
     constructor({ root, props, watch }) {
       Object.assign(this, { root, props, tab: root.dataset.tab, config: clone(props.value), values: [], kept: {}, models: [], wide: false });
-      watch("value", () => { if (json(clone(props.value)) !== json(this.config)) { this.config = clone(props.value); this.draw(); this.look(); } });
+      watch("value", () => { if (json(clone(props.value)) !== json(this.config)) { this.config = clone(props.value); this.wide = false; this.draw(); this.look(); } });
       root.addEventListener("click", (event) => this.click(event));
       root.addEventListener("change", (event) => this.change(event));
       root.addEventListener("keydown", ({ key, target }) => { if (target.name === "mg-method") this.keyed = key.startsWith("Arrow"); });

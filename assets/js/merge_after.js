@@ -66,10 +66,11 @@
     const { summary, method, id } = live.details;
     if (method !== "evolve" || !summary?.best || live.root.querySelector(".mg-search")) return;
     const place = Object.assign(document.createElement("div"), { className: "st-card mg-eval mg-search" }), { best, candidates = [], parents = [] } = summary;
+    const top = (key) => (summary.direction === "minimize" ? Math.min : Math.max)(...rows.map(([, one]) => one[key]).filter((v) => typeof v === "number"));
     const rows = [[t("mg.search.best", { n: best.number + 1 }), best], ...(candidates[0] && best.number ? [[t("mg.search.written"), candidates[0]]] : []), ...parents.map((one) => [t("mg.search.alone", { name: one.label }), one])];
     place.innerHTML = `<h2>${esc(t("mg.search"))}</h2><p class="st-muted">${esc(t("mg.search.about", { n: candidates.length, metric: t(`mg.search.${summary.metric}`), rows: summary.rows, held: summary.held_out_rows }))}</p>
       <div class="mg-scroll" tabindex="0" role="region" aria-label="${esc(t("mg.search"))}"><table class="st-table"><thead><tr><th></th><th scope="col">${esc(t("mg.search.searched"))}</th><th scope="col">${esc(t("mg.search.held"))}</th></tr></thead>
-      <tbody>${rows.map(([name, one], i) => `<tr><th scope="row">${esc(name)}</th>${[one.value, one.held_out].map((v) => `<td class="${i ? "" : "mg-best"}"><span class="mg-number">${esc(studio.num(v))}</span></td>`).join("")}</tr>`).join("")}</tbody></table></div>
+      <tbody>${rows.map(([name, one]) => `<tr><th scope="row">${esc(name)}</th>${["value", "held_out"].map((key) => `<td class="${one[key] === top(key) ? "mg-best" : ""}"><span class="mg-number">${esc(studio.num(one[key]))}</span></td>`).join("")}</tr>`).join("")}</tbody></table></div>
       <p class="st-muted">${esc(Object.entries(best.params || {}).map(([name, v]) => `${name} ${studio.num(v, 3)}`).join(" · "))}</p><div class="st-actions"><button type="button" class="st-btn">${esc(t("mg.search.open"))}</button></div>`;
     place.querySelector("button").onclick = () => { studio.lives.merge?.show(null); studio.open("merge", { values: { kind: "merge", method: "mergekit", config: summary.config } }); };
     place.dataset.run = id;

@@ -168,3 +168,39 @@ def test_slices_yaml_and_what_is_wrong_is_said_where_it_is(open_page):
     # nothing is wider than a telephone
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.timeout(300)
+def test_by_keys_alone_and_experts_as_rows(page):
+    page.wait_for_function("Boolean(window.studio?.bus)")
+    page.locator("#tab-merge-button").click()
+    editor = page.locator("#merge-config")
+    choose(page, "SLERP")
+    page.wait_for_function("studio.forms.merge.values.config.merge_method === 'slerp'")
+    editor.locator("[data-do=methods]").press("Enter")
+    editor.get_by_role("radio", name=re.compile("^SLERP")).press("ArrowDown")
+    editor.get_by_role("radio", name=re.compile("^Linear ")).press("ArrowDown")
+    page.wait_for_function("studio.forms.merge.values.config.merge_method === 'nuslerp'")
+    expect(editor.get_by_role("radio", name=re.compile("^NuSLERP"))).to_be_focused()
+    editor.locator("[data-add]").press("Enter")
+    page.keyboard.press("Enter")  # the first of the list
+    expect(editor.locator(".mg-model")).to_have_count(1)
+    expect(editor.locator("[data-add]")).to_be_focused()
+
+    page.get_by_role("radio", name="Models as experts of one").check(force=True)
+    experts = page.locator("#merge-experts")
+    for _ in range(2):
+        experts.locator("[data-add]").click()
+        page.locator(".ch-picker [role=option]").first.click()
+    asked = experts.locator("[data-line=positive_prompts]")
+    expect(asked).to_have_count(2)
+    for place, text in enumerate(("What is 2 plus 3?", "Tell me a story.")):
+        asked.nth(place).fill(text)
+        page.keyboard.press("Tab")
+    page.wait_for_function("studio.forms.merge.values.positive_prompts?.length === 2")
+    experts.locator("[data-act=down]").first.click()
+    page.wait_for_function("String(studio.forms.merge.values.positive_prompts) === 'Tell me a story.,What is 2 plus 3?'")
+    expect(asked.first).to_have_value("Tell me a story.")
+    page.locator("#merge-view-yaml").click()
+    expect(page.locator("#merge-yaml")).to_have_value(re.compile(r"experts:\n- starter\n- starter\n"))
+    expect(page.locator("#merge-view-tensors")).to_be_hidden()
