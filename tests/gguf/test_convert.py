@@ -130,7 +130,8 @@ def test_llama_cpp_writes_on_as_transformers_does(jobs, tmp_path, name):
         got = engine._post("/completion", prompt=ids, n_predict=12, temperature=0, ignore_eos=True, return_tokens=True)["tokens"]
     finally:
         engine.close()
-    assert got == want
+    end = next((at for at, token in enumerate(want) if token in (2, 4)), 12)  # llama.cpp chooses another instead of an end
+    assert end > 1 and got[:end] == want[:end]
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama3", "gpt2", "smollm", "sentencepiece", "gemma", "pieces", "metaspace", "unigram"])
