@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -105,16 +104,16 @@ def test_transformers_runs_what_transformers_wrote(reference, place):
 def test_another_template_is_told_with_its_first_token(reference, f16, tmp_path):
     made = compare(reference, changed(f16, tmp_path / "m", (b"<|im_start|>assistant\\n", b"<|im_start|>Assistant\\n")))
     assert made["verdict"] == "broken" and made["template"]["same"] is False
-    assert "token 13" in made["template"]["first_difference"] and "chat template" in made["reasons"][0]
+    assert "token 14" in made["template"]["first_difference"] and "chat template" in made["reasons"][0]
     assert made["tokens"]["same"] and made["kl"] < 1e-5, "the weights are what they were"
 
 
 def test_another_way_to_cut_words_is_told(reference, f16, tmp_path):
-    pre = read.facts(f16)["tokenizer_pre"].encode()
-    assert pre == b"qwen2"
-    made = compare(reference, changed(f16, tmp_path / "m", (b"\x05" + b"\0" * 7 + pre, b"\x05" + b"\0" * 7 + b"gpt-2")))
+    first = read.read(f16).items("tokenizer.ggml.merges")[0]  # the join that was learned first is lost
+    head = len(first).to_bytes(8, "little")
+    made = compare(reference, changed(f16, tmp_path / "m", (head + first, head + b"~ ~")))
     assert made["verdict"] == "broken" and made["tokens"]["same"] is False
-    assert "12345" in made["tokens"]["first_difference"] and any("other tokens" in reason for reason in made["reasons"])
+    assert "in the source" in made["tokens"]["first_difference"] and any("other tokens" in reason for reason in made["reasons"])
 
 
 def test_an_end_that_is_not_known_is_told(reference, f16, tmp_path):
@@ -193,11 +192,12 @@ def test_a_run_makes_proven_variants_and_leaves_no_scraps(place, chats):
 
 
 def test_an_adapter_is_folded_and_goes_again(taught, tmp_path):
-    code = ("import sys, torch\nfrom peft import LoraConfig, get_peft_model\nfrom transformers import AutoModelForCausalLM\n"
-            "m = get_peft_model(AutoModelForCausalLM.from_pretrained(sys.argv[1]), LoraConfig(r=2, target_modules=['q_proj'], "
-            "init_lora_weights=False, task_type='CAUSAL_LM'))\nm.save_pretrained(sys.argv[2])")
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
     adapter = tmp_path / "adapter"
-    subprocess.run([os.sys.executable, "-c", code, str(taught), str(adapter)], check=True, timeout=120)
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(taught), config).save_pretrained(adapter)
     ctx = Context(tmp_path / "run", threads=1)
     with source.whole(BitsAndBytesRecipe(model=str(adapter)), ctx) as model:
         assert model.path == tmp_path / "run" / "folded" and not model.is_adapter and model.ref == str(adapter)
