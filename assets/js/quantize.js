@@ -120,7 +120,11 @@
 
     making(values) {
       const told = offer(this.tab), found = told?.found || told?.last, place = this.place.making;
-      if (told?.error) return this.problem("making", told.error);
+      if (told?.error) {
+        this.problem("making", told.error);
+        this.place.making.querySelector("[data-retry]").onclick = () => { delete known[this.tab]; this.take(); };
+        return;
+      }
       if (!found) return;
       this.exists(values.model);
       if (!found.makes) return void (place.innerHTML = this.lesson(values, found));
