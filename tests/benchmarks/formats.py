@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
                 mine = parse({"kind": "quantize", "method": name, "model": "starter", key: [kind]})
                 facts = found_method.make(mine, Stage(ctx, 1), model, kind, folder)
                 found = reference.compare(folder, facts)
-                print(line(f"{name} {facts['quantization']}", found["size"], found), flush=True)
+                label = f"{name} {facts['quantization']}" if name == "bitsandbytes" else facts["quantization"]
+                print(line(label, found["size"], found), flush=True)
             reference.close()
     return 0
 
