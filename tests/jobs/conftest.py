@@ -36,7 +36,7 @@ class Jobs:
             assert time.monotonic() < deadline, f"not within {timeout} s: {what}\n{self.report()}"
             if tick:
                 supervisor.tick()
-            time.sleep(0.03)
+            time.sleep(0.1)
         return value
 
     def wait(self, run_id: str, *states: str, timeout: float = 30, tick: bool = True) -> dict[str, Any]:
