@@ -35,8 +35,13 @@ class Awq(compressed.CompressedMethod):
     paper = "https://arxiv.org/abs/2306.00978"
     group = "server"
     Recipe = AwqRecipe
+    copies = 10.0
     calibrates = True
     word = "AWQ"
+
+    @classmethod
+    def pace(cls, recipe: AwqRecipe) -> tuple[float, float]:
+        return 0.02, 11 * recipe.n_grid / 20
 
     @classmethod
     def modifiers(cls, recipe: AwqRecipe, scheme: str) -> list[Any]:

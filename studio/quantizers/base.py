@@ -76,15 +76,12 @@ class QuantizeMethod(Method):
     Attributes:
         calibrates: It fits the weights to texts, so without any it is refused (see :meth:`needs_texts`).
         whole: Every weight gets the fewer bits; else embeddings, the output layer and norms keep 16.
-        pace: Seconds a million weights and variant on one core, and the same for each thousand tokens of calibration;
-            measured by tests/benchmarks/quantize.py (docs/quantize.md). Zeros where nobody has measured.
         copies: Bytes of memory held a weight of the source while a variant is made.
         scratch: Bytes of disk a weight of the source that are written and removed again.
     """
 
     calibrates: ClassVar[bool] = False
     whole: ClassVar[bool] = False
-    pace: ClassVar[tuple[float, float]] = (0.0, 0.0)
     copies: ClassVar[float] = 8.0
     scratch: ClassVar[float] = 0.0
 
@@ -97,6 +94,12 @@ class QuantizeMethod(Method):
     def needs_texts(cls, recipe: Any) -> bool:
         """Whether these settings fit the weights to texts."""
         return cls.calibrates
+
+    @classmethod
+    def pace(cls, recipe: Any) -> tuple[float, float]:
+        """(seconds a million weights and variant on one core, how often the texts are read), as measured by
+        tests/benchmarks/quantize.py; zeros where nobody has measured."""
+        return 0.0, 0.0
 
     @classmethod
     def bits(cls, recipe: Any, variant: str) -> float:

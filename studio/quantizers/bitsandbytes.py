@@ -40,10 +40,15 @@ class BitsAndBytes(QuantizeMethod):
     paper = "https://arxiv.org/abs/2305.14314"
     group = "transformers"
     Recipe = BitsAndBytesRecipe
+    copies = 6.0
 
     @classmethod
     def variants(cls, recipe: BitsAndBytesRecipe) -> list[str]:
         return list(recipe.types)
+
+    @classmethod
+    def pace(cls, recipe: BitsAndBytesRecipe) -> tuple[float, float]:
+        return 0.03, 0.0
 
     @classmethod
     def bits(cls, recipe: BitsAndBytesRecipe, variant: str) -> float:

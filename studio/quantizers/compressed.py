@@ -43,7 +43,7 @@ class CompressedMethod(QuantizeMethod):
     """
 
     word: ClassVar[str] = ""
-    copies = 8.0
+    copies = 6.0
 
     @classmethod
     def modifiers(cls, recipe: Any, scheme: str) -> list[Any]:

@@ -30,10 +30,15 @@ class Fp8(compressed.CompressedMethod):
     paper = "https://arxiv.org/abs/2209.05433"
     group = "server"
     Recipe = Fp8Recipe
+    copies = 8.0
 
     @classmethod
     def needs_texts(cls, recipe: Fp8Recipe) -> bool:
         return "FP8" in recipe.schemes
+
+    @classmethod
+    def pace(cls, recipe: Fp8Recipe) -> tuple[float, float]:
+        return 0.02, 1.0
 
     @classmethod
     def make(cls, recipe: Fp8Recipe, ctx: Any, source: Any, variant: str, folder: Path) -> dict[str, Any]:

@@ -41,8 +41,13 @@ class Gptq(compressed.CompressedMethod):
     paper = "https://arxiv.org/abs/2210.17323"
     group = "server"
     Recipe = GptqRecipe
+    copies = 10.0
     calibrates = True
     word = "GPTQ"
+
+    @classmethod
+    def pace(cls, recipe: GptqRecipe) -> tuple[float, float]:
+        return 0.33, 1.0
 
     @classmethod
     def modifiers(cls, recipe: GptqRecipe, scheme: str) -> list[Any]:

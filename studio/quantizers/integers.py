@@ -32,6 +32,10 @@ class Int(compressed.CompressedMethod):
     word = "INT"
 
     @classmethod
+    def pace(cls, recipe: IntRecipe) -> tuple[float, float]:
+        return 0.02, 0.0
+
+    @classmethod
     def modifiers(cls, recipe: IntRecipe, scheme: str) -> list[Any]:
         from llmcompressor.modifiers.quantization import QuantizationModifier
 

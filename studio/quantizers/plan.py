@@ -12,6 +12,10 @@ KEPT = ("embed", "lm_head", "norm", "wte", "wpe", "ln_", "bias", "rotary")  # pa
 MEMORIES = (4, 8, 12, 16, 24, 48, 80, 160)  # GB of machines and GPUs that people have
 START = 6.0  # seconds until the libraries are there
 LIBRARIES = 700e6  # bytes that a process with them holds
+# Measured by tests/benchmarks/quantize.py (docs/quantize.md) on one core of an AVX-512 server:
+LAYER = 0.0054  # seconds a layer and text while a model is calibrated, however small it is
+READING = 0.041  # seconds a million weights and thousand tokens on top of that
+TEXT = 60  # tokens of a text of the shipped set, on average; longer ones take longer
 NOTED = 8  # variants told one by one
 
 
@@ -145,20 +149,18 @@ def estimate(method: Any, recipe: Any) -> Any:
         return made
     folded = parameters * 4 if named.is_adapter else 0
     made.disk = sum(row["size"] for row in found) + int(method.scratch * parameters) + folded
-    made.memory = int(parameters * max(method.copies, 8 if recipe.prove else 0) + LIBRARIES)
-    if any(method.pace) and made.device == "cpu":
-        thousands = recipe.num_calibration_samples * min(recipe.max_seq_length, TEXT) / 1000 if method.needs_texts(recipe) else 0
-        each = parameters / 1e6 * (method.pace[0] + method.pace[1] * thousands)
-        made.seconds = START + len(found) * each
-        made.notes.append("Time is an estimate for this kind of machine with nothing else running; the proof of each "
-                          "variant comes on top." if recipe.prove else
-                          "Time is an estimate for this kind of machine with nothing else running.")
+    made.memory = int(max(parameters * method.copies + LIBRARIES, parameters * 4.5 + 2 * LIBRARIES if recipe.prove else 0))
+    millions, (rounding, passes) = parameters / 1e6, method.pace(recipe)
+    if (rounding or passes) and made.device == "cpu":
+        texts = recipe.num_calibration_samples * passes if method.needs_texts(recipe) else 0
+        layers = model.meta.get("layers") or 24
+        reading = texts * (layers * LAYER + millions * min(recipe.max_seq_length, TEXT) / 1000 * READING)
+        made.seconds = START + len(found) * (millions * rounding + reading)
+        made.notes.append("Time is an estimate for one core with nothing else running"
+                          + ("; the proof of each variant comes on top." if recipe.prove else "."))
     for row in found[:NOTED]:
         fits = f"fits {row['fits']} GB" if row["fits"] else f"needs more than {MEMORIES[-1]} GB"
         made.notes.append(f"{row['variant']}: about {hardware.size(row['size'])}, {fits} of memory.")
     if len(found) > NOTED:
         made.notes.append(f"{len(found) - NOTED} more variants, {hardware.size(sum(r['size'] for r in found))} in all.")
     return made
-
-
-TEXT = 60  # tokens of a text of the shipped set, on average; longer texts take longer

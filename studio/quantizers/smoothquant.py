@@ -34,8 +34,13 @@ class SmoothQuant(compressed.CompressedMethod):
     paper = "https://arxiv.org/abs/2211.10438"
     group = "server"
     Recipe = SmoothQuantRecipe
+    copies = 9.0
     calibrates = True
     word = "SmoothQuant"
+
+    @classmethod
+    def pace(cls, recipe: SmoothQuantRecipe) -> tuple[float, float]:
+        return (0.4 if recipe.rounding == "gptq" else 0.02), 1.5
 
     @classmethod
     def modifiers(cls, recipe: SmoothQuantRecipe, scheme: str) -> list[Any]:
