@@ -7,7 +7,6 @@ everything is checked here by name; each :class:`Problem` says where it is. No t
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -154,7 +153,7 @@ def slices(config: dict[str, Any]) -> list[Slice]:
     """What is merged with what, of a configuration without errors: one slice for whole models."""
     found = []
     shared = config.get("parameters") or {}
-    for path, part in _parts(config):
+    for path, part in parts(config):
         lead = f"{path}." if path else ""
         base = pair_of(config.get("base_model")) or None
         scopes = [shared] if not path else [part.get("parameters") or {}, shared]
@@ -173,9 +172,10 @@ def slices(config: dict[str, Any]) -> list[Slice]:
     return found
 
 
-def _parts(config: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def parts(config: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(path, settings) of each module of a configuration, or of itself where it has none."""
     modules = config.get("modules")
-    return [(f"modules.{name}", one) for name, one in modules.items()] if isinstance(modules, dict) else [("", config)]
+    return [(f"modules.{name}", one) for name, one in modules.items()] if isinstance(modules, dict) and modules else [("", config)]
 
 
 def merged_models(config: dict[str, Any]) -> list[str]:
@@ -207,9 +207,12 @@ def _problems(config: dict[str, Any]) -> Iterator[Problem]:
         yield error("Nothing says what is merged." if not given else f"{' and '.join(given)} cannot stand together.",
                     "Give models (whole models), slices (layers) or modules, one of them.", given[1] if given else "models")
         return
+    if given == ["modules"] and not isinstance(config["modules"], dict):
+        yield error("modules is a list of named parts.", "Write 'default:' under it, with models or slices.", "modules")
+        return
     method = methods[name]
     shaped = True
-    for path, part in _parts(config):
+    for path, part in parts(config):
         for problem in _part(part, path, method):
             shaped = shaped and problem.level != "error"
             yield problem
@@ -414,10 +417,10 @@ def _inputs(config: dict[str, Any], method: dict[str, Any]) -> Iterator[Problem]
             if len(pairs) == 1 and wanted != "ignored":
                 yield warning("There is nothing to merge but the base itself.", "Add a model.", one.path)
         yield from parameters.of_base(one, base, method)
-    parts = slices(config)
-    if len(parts) > 1 and len(parts[0].sources) < len(parts[-1].sources) and not config.get("modules"):
+    made = slices(config)
+    if len(made) > 1 and len(made[0].sources) < len(made[-1].sources) and not config.get("modules"):
         yield error("The last slice has more sources than the first one, and mergekit would take only as many for the "
-                    "final weights.", "Give the first slice as many sources.", parts[-1].path)
+                    "final weights.", "Give the first slice as many sources.", made[-1].path)
 
 
 def _unknown(values: dict[str, Any], model: str, path: str) -> Iterator[Problem]:
@@ -428,10 +431,6 @@ def _unknown(values: dict[str, Any], model: str, path: str) -> Iterator[Problem]
             yield error(f"mergekit knows no '{key}' here and would ignore it.",
                         f"Did you mean '{near[0]}'?" if near else f"Known here: {', '.join(known)}.",
                         f"{path}.{key}" if path else str(key))
-
-
-def finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def is_mergekit(values: Any) -> bool:

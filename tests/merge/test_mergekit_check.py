@@ -83,6 +83,7 @@ BAD = [
     (put(TWO, "tokenizer", {"tokens": {"<x>": {"source": {"kind": "zeroo"}}}}), "tokenizer.tokens.<x>.source.kind", "zeroo"),
     (put(TWO, "tokenizer", {}) | {"tokenizer": {"source": "union"}, "tokenizer_source": "base"}, "tokenizer_source",
      "cannot stand together"),
+    ({"merge_method": "linear", "modules": [1]}, "modules", "named parts"),
     ({"merge_method": "linear", "modules": {"default": {}}}, "modules.default", "models or slices"),
     ({"merge_method": "linear", "base_model": "starter", "models": TIES["models"]}, "base_model", "no base model"),
     (put(put(TIES, "merge_method", "model_stock"), "models", [{"model": "library:a"}]), "models", "at least 3"),
