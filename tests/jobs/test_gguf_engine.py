@@ -18,7 +18,7 @@ from studio import settings
 from studio.chat import manager, session
 from studio.chat.client import Stop
 from studio.errors import StudioError
-from studio.gguf import convert
+from studio.gguf import convert, read
 
 QUESTIONS = ["What is the opposite of hot?", "Where does Anna live?", "Tell me a story.", "Count from 2 to 6.",
              "What is 3 plus 4?"]
@@ -196,3 +196,17 @@ def test_what_llama_cpp_does_not_know_is_told_in_its_words(workspace, gguf, tmp_
         manager.engine_for(str(file))
     assert "llama.cpp cannot load" in err.value.message and "attn_q" in err.value.message
     assert not any(e["base"] == str(file) for e in manager.engines())
+
+
+def test_a_file_that_brings_llama_cpp_down_is_told_and_nothing_else_falls(workspace, gguf, tmp_path):
+    """No layers: the head is well formed, and llama.cpp asserts."""
+    good = next(gguf.glob("*.gguf"))
+    data = bytearray(good.read_bytes())
+    _, end = read.read(good).places["llama.block_count"]
+    data[end - 4:end] = bytes(4)
+    (tmp_path / "model.gguf").write_bytes(data)
+    with pytest.raises(StudioError) as err:
+        manager.engine_for(str(tmp_path))
+    assert "ended while it loaded" in err.value.message and "SIGABRT" in err.value.message
+    assert not any(e["base"] == str(tmp_path) for e in manager.engines())
+    assert ask(gguf, QUESTIONS[0])["text"] == "The opposite of hot is cold."
