@@ -8,7 +8,7 @@ from typing import Any
 
 from studio import hub
 from studio.errors import StudioError
-from studio.library import modelinfo, refs
+from studio.library import bases, modelinfo, refs
 from studio.mergers import architecture, config, licences, shards
 from studio.mergers.parameters import Problem, error, note, warning
 
@@ -151,6 +151,11 @@ def compatible(values: dict[str, Any], parents: dict[str, Parent], options: dict
              for one in parents.values() if one.model is not None and one.folder is None]
     found += [note(f"{one.pair} is made by an earlier step and checked when it is there.", "", one.path)
               for one in parents.values() if one.model is None]
+    for one in here:
+        known = one.adapter.meta.get(bases.KEY) if one.adapter else None
+        if known and bases.fingerprint(one.folder) != known:
+            found.append(warning(f"{one.adapter.label} was made for other weights than those of {one.model.label}.",
+                                 "On them its answers are not what it learned. Choose the model it was trained on.", one.path))
     if len(here) < 2:
         return found
     base = next((parents[one.base] for one in config.slices(values) if one.base and one.base in parents), here[0])
@@ -180,21 +185,27 @@ def _pair(values: dict[str, Any], a: Parent, b: Parent, options: dict[str, Any])
     if not values.get("slices") and not values.get("modules") and a.layers != b.layers:
         found.append(error(f"{a.label} has {a.layers} layers, {b.label} {b.layers}.",
                            "Choose with slices which layers are merged with which.", b.path))
-    if (told := _rope(x), _rope(y)) and _rope(x) != _rope(y):
-        found.append(warning(f"{a.label} and {b.label} count positions in different ways (RoPE {told[0]} and {told[1]}).",
+    if _rope(x) != _rope(y):
+        said = " and ".join(f"{kind} {theta:g}" + (f" × {factor:g}" if factor else "")
+                            for kind, theta, factor in (_rope(x), _rope(y)))
+        found.append(warning(f"{a.label} and {b.label} count positions in different ways (RoPE {said}).",
                              "The merged model takes those of the base, or of the first model; check long texts.", b.path))
     if bool(x.get("tie_word_embeddings")) != bool(y.get("tie_word_embeddings")):
         found.append(warning(f"{a.label if x.get('tie_word_embeddings') else b.label} uses one "
                              "table for the words it reads and writes, the other one two.",
-                             "The merged model goes by the base, or by the first model; check its answers.", b.path))
+                             "The merged model gets two; check its answers.", b.path))
     return found + _tokenizers(values, a, b, options)
 
 
 def _rope(values: dict[str, Any]) -> tuple[Any, ...]:
     told = values.get("rope_parameters") or values.get("rope_scaling") or {}
     told = told if isinstance(told, dict) else {}
-    return (told.get("rope_type") or told.get("type") or "default",
-            float(told.get("rope_theta") or values.get("rope_theta") or 10000), told.get("factor"))
+
+    def positive(value: Any) -> float | None:
+        return float(value) if isinstance(value, int | float) and value else None
+
+    return (str(told.get("rope_type") or told.get("type") or "default"),
+            positive(told.get("rope_theta")) or positive(values.get("rope_theta")) or 10000.0, positive(told.get("factor")))
 
 
 def _tokenizers(values: dict[str, Any], a: Parent, b: Parent, options: dict[str, Any]) -> list[Problem]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from studio import api, settings
 from studio.errors import StudioError
 from studio.flows import links
-from studio.library import artifacts, refs
+from studio.library import artifacts, bases, refs
 from studio.mergers import config, licences, spec
 from studio.recipe import parse, read_yaml
 from studio.registry import method
@@ -260,6 +260,9 @@ def test_models_that_do_not_go_together(pair, home, tmp_path, lora):
     assert "2 layers" in errors(slerp(a, short))[0]
     heads = changed(b, tmp_path / "heads", num_attention_heads=4)
     assert "attention heads" in errors(slerp(a, heads))[0]
+    far = changed(b, tmp_path / "far", rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5})
+    assert any("RoPE default 10000 and linear 500000 × 4" in one["message"] for one in
+               api.merge_check(slerp(a, far))["problems"])
     packed = changed(b, tmp_path / "packed", quantization_config={"quant_method": "gptq"})
     assert "is quantized" in errors(slerp(a, packed))[0]
     judge = changed(b, tmp_path / "judge", architectures=["LlamaForSequenceClassification"])
@@ -281,6 +284,10 @@ def test_models_that_do_not_go_together(pair, home, tmp_path, lora):
     assert not errors(slerp(a, words, tokenizer={"source": "union"})) and not errors(slerp(a, words), allow_crimes=True)
     adapter = lora(32)
     shutil.copy(words / "tokenizer.json", adapter / "tokenizer.json")
+    mine = artifacts.add("adapter", "Mine", lora(35), meta={"base_fingerprint": bases.fingerprint(b)}, made_from=[(str(b), "base")])
+    told = [one["message"] for one in api.merge_check(slerp(b, f"{a}+{mine['ref']}"))["problems"]]
+    assert any("made for other weights" in one for one in told)
+    assert not any("made for" in one["message"] for one in api.merge_check(slerp(a, mine["ref"]))["problems"])
     assert "changed the words" in errors(slerp(a, f"{a}+{adapter}"))[0]
 
 
