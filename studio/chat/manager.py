@@ -328,7 +328,8 @@ def last_line(log: Path) -> str:
             lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     except OSError:
         return ""
-    return lines[-1][:300] if lines and ("Error" in lines[-1] or "ERROR" in lines[-1] or "Killed" in lines[-1]) else ""
+    told = ("Error", "ERROR", "Killed", "GGML_ASSERT")
+    return lines[-1][:300] if lines and any(word in lines[-1] for word in told) else ""
 
 
 def why_gone(ref: str) -> str:

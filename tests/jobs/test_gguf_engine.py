@@ -210,3 +210,12 @@ def test_a_file_that_brings_llama_cpp_down_is_told_and_nothing_else_falls(worksp
     assert "ended while it loaded" in err.value.message and "SIGABRT" in err.value.message
     assert not any(e["base"] == str(tmp_path) for e in manager.engines())
     assert ask(gguf, QUESTIONS[0])["text"] == "The opposite of hot is cold."
+
+
+def test_the_last_words_of_llama_cpp_are_found_in_the_log(tmp_path):
+    """As when the studio was started again since, and the engine is nobody's child."""
+    log = tmp_path / "engine.log"
+    log.write_text("loaded\nllama-model.cpp:1356: GGML_ASSERT(hparams.n_layer_all > 0) failed\n")
+    assert "n_layer_all" in manager.last_line(log)
+    log.write_text("loaded\nserving on http://127.0.0.1:1/v1\n")
+    assert manager.last_line(log) == ""
