@@ -179,7 +179,7 @@ def test_by_keys_alone_and_experts_as_rows(page):
     page.wait_for_function("studio.forms.merge.values.config.merge_method === 'slerp'")
     editor.locator("[data-do=methods]").press("Enter")
     editor.get_by_role("radio", name=re.compile("^SLERP")).press("ArrowDown")
-    editor.get_by_role("radio", name=re.compile("^Linear ")).press("ArrowDown")
+    editor.get_by_role("radio", name=re.compile("^Linear A ")).press("ArrowDown")
     page.wait_for_function("studio.forms.merge.values.config.merge_method === 'nuslerp'")
     expect(editor.get_by_role("radio", name=re.compile("^NuSLERP"))).to_be_focused()
     editor.locator("[data-add]").press("Enter")
