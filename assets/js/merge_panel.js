@@ -115,7 +115,7 @@
     maps({ layers, similarity = [], conflict = [], sampled = 1 }) {
       const place = this.place.apart;
       const told = (rows, percent) => rows.map(([pair, values]) => { const seen = values.filter((v) => typeof v === "number"), mean = seen.reduce((a, b) => a + b, 0) / (seen.length || 1); return `<li>${esc(t("mg.apart.mean", { pair, value: percent ? `${(100 * mean).toFixed(1)} %` : studio.num(mean, 4) }))}</li>`; }).join("");
-      const part = (name, rows, percent) => (rows.length ? `<section><h3>${esc(t(`mg.${name}`))}</h3><p class="st-muted">${esc(t(`mg.${name}.about`))}</p><div class="mg-heat" data-heat="${name}" role="img" aria-label="${esc(t(`mg.${name}`))}"></div><ul class="mg-means">${told(rows, percent)}</ul></section>` : "");
+      const part = (name, rows, percent) => (rows.length ? `<section><h3>${esc(t(`mg.${name}`))}</h3><p class="st-muted">${esc(t(`mg.${name}.about`))}</p><div class="mg-heat" data-heat="${name}" role="img" aria-label="${esc(t(`mg.${name}`))}"></div><ol class="mg-means">${told(rows, percent)}</ol></section>` : "");
       place.innerHTML = `<div class="mg-maps">${part("similarity", similarity, false)}${part("conflict", conflict, true)}${sampled < 1 ? `<p class="st-note">${esc(t("mg.apart.sampled", { share: `${(100 * sampled).toPrecision(2)} %` }))}</p>` : ""}</div>`;
       this.paint = () => { if (!place.isConnected) return; if (similarity.length) this.heat("similarity", layers, similarity, false); if (conflict.length) this.heat("conflict", layers, conflict, true); };
       this.repaint ??= (window.addEventListener("studio:theme", () => this.paint?.()), true);
@@ -124,13 +124,13 @@
 
     async heat(name, layers, rows, conflict) {
       const place = this.place.apart.querySelector(`[data-heat=${name}]`), ink = studio.token("--st-muted"), values = rows.flatMap(([, v]) => v).filter((v) => typeof v === "number");
-      const high = 1, low = conflict ? 0 : Math.min(...values, 0.9), few = layers.length <= 10;
+      const step = Math.ceil(layers.length / (place.clientWidth / (place.clientWidth < 460 ? 26 : 64))), high = 1, low = conflict ? 0 : Math.min(...values, 0.9), narrow = place.clientWidth < 460, few = place.clientWidth / layers.length > (narrow ? 60 : 70);
       const scale = conflict ? [[0, studio.token("--st-sunken")], [1, studio.token("--st-bad")]] : [[0, studio.token("--st-eval")], [1, studio.token("--st-accent-soft")]];
-      const labels = rows.map(([pair]) => pair), short = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
+      const labels = rows.map(([pair]) => pair), short = (text, i) => (narrow ? String(i + 1) : text.length > 26 ? `${text.slice(0, 25)}…` : text);
       const trace = { type: "heatmap", z: rows.map(([, v]) => v), x: layers, y: labels.map((_, i) => i), customdata: rows.map(([pair, v]) => v.map(() => pair)), colorscale: scale, zmin: low, zmax: high, xgap: 1, ygap: 2, hoverongaps: false, showscale: rows.length > 2, ...(few ? { texttemplate: conflict ? "%{z:.0%}" : "%{z:.4f}", textfont: { size: 10.5 } } : {}),
         hovertemplate: `%{customdata}<br>%{x}: <b>%{z:${conflict ? ".1%" : ".5f"}}</b><extra></extra>`, colorbar: { thickness: 9, outlinewidth: 0, tickfont: { size: 10, color: ink }, tickformat: conflict ? ".0%" : ".3~f", nticks: 4, len: 1 } };
       const layout = { height: 44 + 26 * rows.length, margin: { l: 8, r: 6, t: 4, b: 34 }, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
-        xaxis: { type: "category", tickfont: { size: 10, color: ink }, nticks: 12, fixedrange: true, automargin: true, ticks: "", showgrid: false, zeroline: false }, yaxis: { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(short), autorange: "reversed", automargin: true, fixedrange: true, ticks: "", showgrid: false, zeroline: false, tickfont: { size: 10.5, color: ink } } };
+        xaxis: { type: "category", tickmode: "array", tickvals: layers.filter((_, i) => i % step === 0 || i === layers.length - 1), ticktext: layers.filter((_, i) => i % step === 0 || i === layers.length - 1).map((name) => (narrow ? name.match(/\d+$/)?.[0] ?? "…" : name)), tickfont: { size: 10, color: ink }, fixedrange: true, automargin: true, ticks: "", showgrid: false, zeroline: false }, yaxis: { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(short), autorange: "reversed", automargin: true, fixedrange: true, ticks: "", showgrid: false, zeroline: false, tickfont: { size: 10.5, color: ink } } };
       try { const P = await studio.plotly(); if (place.isConnected) await P.react(place, [trace], layout, { displayModeBar: false, responsive: true }); } catch (error) { place.textContent = error.message; }
     }
   }
