@@ -47,6 +47,8 @@ class Kept:
         super().__init__(*args, **kwargs)
         if own := getattr(self.args, "studio_optimizer", None):
             self.optimizer_cls_and_kwargs = own[0], {"args": self.args} | own[1]
+        if hasattr(self.model, "create_or_update_model_card"):
+            self.model.create_or_update_model_card = lambda folder: None  # PEFT's, in each checkpoint: slower than its weights
         if kwargs.get("peft_config") is not None:
             starts.keep(self.model, ctx.run_dir)
         if ranks.learned(self.model):

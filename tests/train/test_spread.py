@@ -53,25 +53,10 @@ def _two_cores(monkeypatch):
     monkeypatch.setattr("studio.hardware.cores", lambda: 2)
 
 
-def test_two_processes_learn_as_one(tiny, chats, tmp_path):
-    one, _ = run(values(tiny, chats), tmp_path / "one")
-    two, ctx = spread(values(tiny, chats, num_processes=2, per_device_train_batch_size=4), tmp_path / "two")
-    assert two["processes"] == 2 and two["steps"] == one["steps"] == 8 and two["tokens"] == one["tokens"]
-    # the validation loss is a mean of the batches' means, and the batches are not the same
-    for name, bound in (("loss", 2e-6), ("num_tokens", 0), ("eval_loss", 2e-3)):
-        first, second = series(tmp_path / "one", name), series(tmp_path / "two", name)
-        assert first.keys() == second.keys()
-        assert [second[step] for step in first] == pytest.approx(list(first.values()), abs=bound), name
-    ours, theirs = (load_file(tmp_path / name / "output" / "model.safetensors") for name in ("one", "two"))
-    assert all((ours[key] - theirs[key]).abs().max() < 1e-5 for key in ours)
-    assert len(events(tmp_path / "two", "sample")) == len(events(tmp_path / "one", "sample"))  # one rank speaks
-    assert [item["kind"] for item in ctx.artifacts] == ["model"]
-
-
-def test_stop_and_resume_of_two_processes(tiny, chats, tmp_path):
-    """The curve of a stopped and resumed run is the one of a single process that was never stopped."""
-    run(values(tiny, chats, max_steps=16), tmp_path / "whole")
-    recipe, folder = values(tiny, chats, num_processes=2, per_device_train_batch_size=4, max_steps=16), tmp_path / "stopped"
+def test_two_processes_learn_as_one_and_go_on_after_a_stop(tiny, chats, tmp_path):
+    """Stopped and resumed, they give what a single process gives that was never stopped."""
+    one, _ = run(values(tiny, chats, max_steps=16), tmp_path / "one")
+    recipe, folder = values(tiny, chats, num_processes=2, per_device_train_batch_size=4, max_steps=16), tmp_path / "two"
 
     def stop() -> None:
         until = time.monotonic() + 240
@@ -80,13 +65,20 @@ def test_stop_and_resume_of_two_processes(tiny, chats, tmp_path):
         (folder / "stop").touch()
 
     threading.Thread(target=stop, daemon=True).start()
-    summary, ctx = spread(recipe, folder)
-    assert ctx.stop_requested and 1 <= summary["steps"] < 16
+    part, ctx = spread(recipe, folder)
+    assert ctx.stop_requested and 1 <= part["steps"] < 16 and part["processes"] == 2
     (folder / "stop").unlink()
-    spread(recipe, folder, resume=True)
-    whole, resumed = series(tmp_path / "whole", "loss"), series(folder, "loss")
-    assert resumed.keys() == whole.keys()
-    assert list(resumed.values()) == pytest.approx(list(whole.values()), abs=5e-6)
+    two, ctx = spread(recipe, folder, resume=True)
+    assert two["processes"] == 2 and two["steps"] == one["steps"] == 16 and two["tokens"] == one["tokens"]
+    # the validation loss is a mean of the batches' means, and the batches are not the same
+    for name, bound in (("loss", 5e-6), ("num_tokens", 0), ("eval_loss", 2e-3)):
+        first, second = series(tmp_path / "one", name), series(folder, name)
+        assert first.keys() == second.keys() and len(first) >= 5
+        assert [second[step] for step in first] == pytest.approx(list(first.values()), abs=bound), name
+    ours, theirs = (load_file(path / "output" / "model.safetensors") for path in (tmp_path / "one", folder))
+    assert all((ours[key] - theirs[key]).abs().max() < 2e-5 for key in ours)
+    assert len(events(folder, "sample")) == len(events(tmp_path / "one", "sample"))  # one rank speaks
+    assert [item["kind"] for item in ctx.artifacts] == ["model"]
 
 
 def test_a_killed_rank_ends_all(tiny, chats, tmp_path):
