@@ -107,8 +107,12 @@ def test_gguf_is_refused_where_weights_are_trained(home, gguf, values, chats):
 
 
 def test_a_single_file_is_not_published(gguf):
-    err = refused({"kind": "publish", "method": "hub", "model": str(gguf / "starter-f16.gguf"), "repo_id": "me/mine"})
-    assert "single file" in err.message
+    from studio.publishers import hub
+
+    with pytest.raises(StudioError) as err:
+        hub._local(str(gguf / "starter-f16.gguf"))
+    assert "single file" in err.value.message and err.value.field == "model"
+    assert hub._local(str(gguf)).path == gguf
 
 
 def test_where_the_source_is_not_known_the_hint_says_less(gguf, chats):
