@@ -19,7 +19,8 @@ from studio.recipe import field
 
 TYPES = {"8bit": "8 bits", "4bit": "4 bits (usual)", "3bit": "3 bits", "2bit": "2 bits", "1bit": "1 bit"}
 KEPT = ("lm_head",)
-MIND = "Loads in transformers 4 with the package hqq; transformers 5 itself and most servers do not read it."
+MIND = "Opens in the Chat tab where the optional part HQQ is installed, and in transformers 4 with the package hqq. Transformers 5 " \
+    "itself and most servers do not read it."
 
 
 class HqqRecipe(QuantizeRecipe):
@@ -43,7 +44,7 @@ class Hqq(QuantizeMethod):
     """Half-quadratic quantization."""
 
     title = "HQQ"
-    summary = "8 to 1 bits in seconds without texts. It needs the package hqq to load: transformers 5 itself does not read it."
+    summary = "8 to 1 bits in seconds without texts. Only programs with the package hqq load it: transformers 5 itself does not."
     paper = "https://dropbox.github.io/hqq_blog/"
     Recipe = HqqRecipe
 
