@@ -6,6 +6,7 @@ Follows ``mergekit.plan.MergePlanner`` on the headers of the files; a test holds
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,16 +179,18 @@ class _State:
             own = (wanted.name, *wanted.others)
             named = named or any(name in parent.tensors for name in own)
             name = next((name for name in (*own, *wanted.tied) if name in parent.tensors), None)
-            if name is None:
-                if not weight.optional and parent.arch is not None and not _converted(parent):
+            joined = [name] if name else _joined(parent, wanted.name)
+            if not joined:
+                if not weight.optional:
                     self.say("missing", parent.pair, error(
                         f"{parent.label} lacks the weight {wanted.name}.",
                         "Its files are not complete, or it is another kind of model.", source.path))
                 continue
             inputs[source.pair] = wanted.name
-            held[source.pair] = parent.tensors[name].shape
-            dtypes.append(parent.tensors[name].dtype)
-            self.used.add((source.pair, name))
+            found = [parent.tensors[one] for one in joined]
+            held[source.pair] = found[0].shape if len(found) == 1 else (sum(one.values for one in found),)
+            dtypes.append(found[0].dtype)
+            self.used.update((source.pair, one) for one in joined)
         if weight.optional and not named:
             for source in one.sources:
                 self.used.discard((source.pair, made.name))
@@ -279,10 +282,16 @@ def _rows(plan: Plan, values: dict[str, Any]) -> int | None:
     return -(-count // multiple) * multiple
 
 
-def _converted(parent: Parent) -> bool:
-    """mergekit splits and joins some files' weights on the way (experts in one block, say), which names do not tell."""
-    text = text_config(parent.config)
-    return any(text.get(key) for key in ("num_local_experts", "num_experts", "n_routed_experts"))
+def _joined(parent: Parent, name: str) -> list[str]:
+    """Weights of a file that mergekit joins to the one of this name: experts that are stored one by one."""
+    lead = re.match(r".*?\.\d+\.", name)
+    ends = (("gate_proj.weight", "up_proj.weight", "w1.weight", "w3.weight") if name.endswith("experts.gate_up_proj") else
+            ("down_proj.weight", "w2.weight") if name.endswith("experts.down_proj") else
+            (".gate.weight",) if name.endswith(".gate.weight") else ())
+    if not lead or not ends:
+        return []
+    experts = "experts" in name
+    return [one for one in parent.tensors if one.startswith(lead[0]) and one.endswith(ends) and experts == (".experts." in one)]
 
 
 def _filters(plan: Plan, values: dict[str, Any]) -> None:

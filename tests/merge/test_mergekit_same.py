@@ -244,3 +244,30 @@ def test_the_seed_decides_what_is_dropped_and_the_order_of_the_file_the_words(mo
     same(tensors(first), tensors(second))
     for name in ("config.json", "tokenizer.json"):
         assert (first / name).read_text() == (second / name).read_text()
+
+
+_SMALL = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+@pytest.mark.parametrize(("kind", "more"), [
+    ("Qwen2", {}), ("Qwen3", {"tie_word_embeddings": True}), ("Mistral", {}), ("Gemma2", {}), ("Phi3", {}), ("Olmo2", {}),
+    ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}),
+    ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 64}),
+    ("Mixtral", {"num_local_experts": 2})])
+def test_other_architectures(kind, more, tmp_path):
+    """The plan names every weight that is written, also where mergekit has no list of them (OPT)."""
+    import transformers
+
+    folders = []
+    for seed in (1, 2):
+        transformers.set_seed(seed)
+        config_class = getattr(transformers, f"{kind}Config")
+        known = {key: value for key, value in (_SMALL | more).items() if kind not in ("GPT2", "OPT") or key in more
+                 or key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "hidden_size", "num_hidden_layers",
+                            "num_attention_heads")}
+        name = {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM")
+        getattr(transformers, name)(config_class(**known)).save_pretrained(tmp_path / str(seed))
+        folders.append(str(tmp_path / str(seed)))
+    values = {"merge_method": "linear", "models": [{"model": one, "parameters": {"weight": 1}} for one in folders]}
+    same(here(values, tmp_path / "here"), command_line(values, tmp_path / "there"))
