@@ -15,7 +15,8 @@
     if (!values) return null;
     const mine = key(values);
     if (known[tab]?.key !== mine) {
-      const asked = (known[tab] = { key: mine, last: known[tab]?.found || known[tab]?.last });
+      const before = known[tab]?.method === values.method ? known[tab].found || known[tab].last : null; // until the answer is there
+      const asked = (known[tab] = { key: mine, method: values.method, last: before });
       asked.wait = studio.call("quantize_types", { values }).then((found) => {
         asked.found = found;
         if (known[tab] === asked) window.dispatchEvent(new CustomEvent("studio:quantizing", { detail: tab }));
@@ -45,7 +46,10 @@
     show() {
       const state = offer(this.tab), field = (state?.found || state?.last)?.fields?.[this.name];
       if (state?.error) return void (this.root.innerHTML = `<div class="st-empty st-is-bad"><b>${esc(state.error.message)}</b><p>${esc(state.error.hint || "")}</p></div>`);
-      if (!field) return;
+      if (!field) {
+        if (this.drawn) { this.drawn = null; this.root.innerHTML = `<div class="qz-pick"><div class="st-working">${esc(t("quantize.asking"))}</div></div>`; }
+        return;
+      }
       const drawn = json([field, this.wide, studio.forms[this.tab].values.imatrix]);
       if (drawn !== this.drawn) { this.drawn = drawn; this.draw(field); }
       for (const box of this.root.querySelectorAll("input[data-at]")) box.checked = this.held.includes(this.field.choices[box.dataset.at].name);

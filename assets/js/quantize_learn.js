@@ -66,7 +66,7 @@
       const say = (id, text) => (this.place.querySelector(`[data-figure=${id}] .qz-why`).textContent = text);
       say("histogram", t(bits > 5 ? "learn.why.histogram.many" : "learn.why.histogram.few", { n: values, name: this.part === "layer" ? now.layer.name : t("learn.part.all") }));
       say("layers", t("learn.why.layers", { name: worst.name, value: percent(worst.relative) }));
-      say("perplexity", t(rise < 0.005 ? "learn.why.perplexity.same" : rise < 0.25 ? "learn.why.perplexity.more" : "learn.why.perplexity.broken", { value: rise < 10 ? percent(rise) : studio.num(1 + rise, 3), bits: studio.bits(bits) }));
+      say("perplexity", t(rise < 0.005 ? "learn.why.perplexity.same" : rise < 0.25 ? "learn.why.perplexity.more" : rise < 1 ? "learn.why.perplexity.worse" : "learn.why.perplexity.broken", { value: percent(rise), times: studio.num(1 + rise, 3), bits: studio.bits(bits) }));
       say("samples", t(same === now.samples.length ? "learn.why.samples.same" : "learn.why.samples.differ", { n: same, of: now.samples.length }));
       this.place.querySelector(".qz-said").innerHTML = now.samples.map((s, i) => { const [a, b] = studio.differ(before.samples[i]?.text, s.text); return `<section><h4>${esc(s.prompt)}</h4><div class="qz-pair"><p><span class="qz-tag">${esc(t("learn.original"))}</span>${a}</p><p><span class="qz-tag">${esc(studio.bits(bits))}</span>${b}</p></div></section>`; }).join("");
       this.histogram(now, before);
@@ -76,8 +76,8 @@
     }
 
     layout(more) {
-      const ink = studio.token("--st-muted"), grid = studio.token("--st-line"), axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { size: 10.5, color: ink }, fixedrange: true, automargin: true };
-      return { margin: { l: 44, r: 10, t: 24, b: 34 }, height: 230, autosize: true, dragmode: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink }, showlegend: true, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", font: { size: 11 } },
+      const ink = studio.token("--st-muted"), grid = studio.token("--st-line"), axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { size: 10.5, color: ink }, fixedrange: true };
+      return { margin: { l: 58, r: 10, t: 44, b: 36 }, height: 230, autosize: true, dragmode: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink }, showlegend: true, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", font: { size: 11 } },
         hoverlabel: { bgcolor: studio.token("--st-surface"), bordercolor: grid, font: { color: studio.token("--st-ink"), size: 11.5 } }, ...more, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis } };
     }
 
@@ -97,13 +97,13 @@
       const middle = first.edges.slice(1).map((edge, i) => (edge + first.edges[i]) / 2), width = first.edges[1] - first.edges[0];
       const bars = (name, counts, color, opacity) => ({ type: "bar", name, x: middle, y: counts, width, marker: { color: studio.token(color), line: { width: 0 } }, opacity, hovertemplate: `%{x:.3g}: %{y:,}<extra>${esc(name)}</extra>` });
       this.paint("histogram", [bars(t("learn.before"), first.counts, "--st-faint", 0.55), bars(t("learn.after"), second.counts, "--st-accent", 0.9)],
-        this.layout({ barmode: "overlay", bargap: 0, xaxis: { nticks: 7, showgrid: false }, yaxis: { type: "log", dtick: 1, exponentformat: "power", title: { text: t("learn.axis.weights"), standoff: 4 } } }), t("learn.histogram"));
+        this.layout({ barmode: "overlay", bargap: 0, xaxis: { nticks: 7, showgrid: false, range: [first.edges[0] - width, first.edges.at(-1) + width] }, yaxis: { type: "log", dtick: 1, exponentformat: "power", title: { text: t("learn.axis.weights"), standoff: 4 } } }), t("learn.histogram"));
     }
 
     layers(now) {
       const names = now.layers.map((l) => l.name), values = now.layers.map((l) => l.relative);
       this.paint("layers", [{ type: "bar", x: names.map((_, i) => i), y: values, customdata: names, marker: { color: values.map((v) => studio.token(v === Math.max(...values) ? "--st-bad" : "--st-accent")) }, hovertemplate: "%{customdata}: %{y:.2%}<extra></extra>" }],
-        this.layout({ showlegend: false, margin: { l: 48, r: 10, t: 8, b: 26 }, bargap: 0.2, xaxis: { showticklabels: false, showgrid: false, title: { text: t("learn.axis.layers"), standoff: 6 } }, yaxis: { tickformat: ".2~p", rangemode: "tozero", nticks: 5 } }), t("learn.layers"));
+        this.layout({ showlegend: false, margin: { l: 58, r: 10, t: 8, b: 30 }, bargap: 0.2, xaxis: { showticklabels: false, showgrid: false, title: { text: t("learn.axis.layers"), standoff: 6 } }, yaxis: { tickformat: ".2~p", rangemode: "tozero", nticks: 5 } }), t("learn.layers"));
     }
 
     curve(before) {
@@ -112,7 +112,7 @@
         x: order, y: order.map((b) => this.at(b, s, g)?.perplexity), customdata: order.map((b) => [b, s, g]), mode: "lines+markers", name: t("learn.line", { scheme: t(`learn.scheme.${s}`), granularity: t(`learn.granularity.${g}.short`) }), opacity: mine ? 1 : 0.45,
         line: { color: studio.token(color), width: mine ? 2.4 : 1.4, dash }, marker: { size: order.map((b) => (mine && b === this.bits ? 12 : 5)), color: studio.token(color) }, hovertemplate: "%{x}: %{y:.4g}<extra>%{fullData.name}</extra>" }; });
       const line = { type: "line", xref: "paper", x0: 0, x1: 1, y0: before.perplexity, y1: before.perplexity, line: { color: studio.token("--st-good"), width: 1.5, dash: "dash" } };
-      this.paint("perplexity", traces, this.layout({ shapes: [line], margin: { l: 48, r: 10, t: 44, b: 34 }, xaxis: { tickvals: order, title: { text: t("learn.bits"), standoff: 4 }, autorange: "reversed", showgrid: false }, yaxis: { type: "log", ...(wide ? { dtick: 1 } : { nticks: 6 }), exponentformat: "power" } }), t("learn.perplexity"), (point) => {
+      this.paint("perplexity", traces, this.layout({ shapes: [line], margin: { l: 58, r: 10, t: 48, b: 36 }, xaxis: { tickvals: order, title: { text: t("learn.bits"), standoff: 4 }, autorange: "reversed", showgrid: false }, yaxis: { type: "log", ...(wide ? { dtick: 1 } : { nticks: 6 }), exponentformat: "power" } }), t("learn.perplexity"), (point) => {
         const [bits, scheme, granularity] = point.customdata || [];
         if (bits === undefined) return;
         Object.assign(this, { bits, scheme, granularity });

@@ -64,9 +64,9 @@
       }];
       const sx = AXES[x].source?.(found.source || {}, found.variants), sy = AXES[y].source?.(found.source || {}, found.variants);
       if (isNumber(sx) && isNumber(sy)) traces.push({ x: [sx], y: [sy], mode: "markers+text", text: [found.source.label], textposition: "top center", textfont: { size: 11, color: ink }, cliponaxis: false, hovertext: [hover({ v: { quantization: found.source.label }, x: sx, y: sy })], hoverinfo: "text", marker: { size: 11, symbol: "x-thin-open", color: ink, line: { width: 2, color: ink } }, name: "source" });
-      const axis = (name) => ({ title: { text: t(`quantize.by.${name}`), font: { size: 11.5, color: ink }, standoff: 8 }, gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { size: 10.5, color: ink }, fixedrange: true, automargin: true, nticks: 6,
+      const axis = (name) => ({ title: { text: t(`quantize.by.${name}`), font: { size: 11.5, color: ink }, standoff: 8 }, gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { size: 10.5, color: ink }, fixedrange: true, nticks: 6,
         ...(name === "size" || name === "memory" ? this.bytes(name === x ? "x" : "y", traces) : name === "top1" ? { tickformat: ".0%" } : {}) });
-      const layout = { margin: { l: 56, r: 28, t: 22, b: 42 }, height: 300, autosize: true, showlegend: false, hovermode: "closest", dragmode: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
+      const layout = { margin: { l: 76, r: 34, t: 22, b: 46 }, height: 300, autosize: true, showlegend: false, hovermode: "closest", dragmode: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: studio.token("--st-font"), size: 11, color: ink },
         hoverlabel: { bgcolor: studio.token("--st-surface"), bordercolor: grid, font: { color: studio.token("--st-ink"), size: 11.5 } }, xaxis: axis(x), yaxis: axis(y) };
       const sources = new Set(found.variants.map((v) => v.proof?.perplexity?.source).filter(isNumber).map((n) => n.toFixed(3)));
       told.textContent = `${t("quantize.front", { names: front.map((p) => word(p.v)).join(", ") })}${[x, y].includes("perplexity") && sources.size > 1 ? ` ${t("quantize.other_texts")}` : ""}`;
