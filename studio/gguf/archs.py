@@ -328,6 +328,9 @@ def _piece(config: dict[str, Any], kind: Architecture, name: str, stored: Stored
         return Piece((stored,), stored.shape, add=1.0)
     if kind.turned and name.endswith(("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")):
         heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
+        if stored.shape[0] % (2 * heads):
+            raise StudioError(f"{name} has {stored.shape[0]} rows, which {heads} heads cannot share.",
+                              "config.json belongs to another model; download or save it again.", "model")
         return Piece((stored,), stored.shape, rows=_paired(stored.shape[0], heads))
     return whole(stored)
 
