@@ -83,6 +83,14 @@ def test_refused_in_its_field(values, field, word):
     assert caught.value.field == field
 
 
+def test_the_estimate_counts_one_conversion_and_one_reading_for_all_types():
+    few, many = (Gguf.estimate(GgufRecipe(types=types)) for types in (["Q8_0"], ["Q8_0", "Q4_K_M", "IQ4_XS"]))
+    assert few.seconds < many.seconds and few.disk < many.disk
+    read_once = Gguf.pace(GgufRecipe(types=["Q8_0", "Q4_K_M"], imatrix=True))
+    assert read_once[1] * 2 == 1 and Gguf.pace(GgufRecipe(types=["Q8_0"]))[1] == 0
+    assert Gguf.needs_texts(GgufRecipe(imatrix=True)) and not Gguf.needs_texts(GgufRecipe())
+
+
 def test_a_slip_of_the_pen_gets_a_suggestion():
     with pytest.raises(StudioError, match="did you mean Q4_K_M"):
         parse({"kind": "quantize", "method": "gguf", "types": ["Q4_KM"]})
