@@ -1,10 +1,11 @@
 """Whether a merge keeps the skills of both parents, measured on the starter: ``python -m tests.benchmarks results_merge``.
 
-One LoRA learns sums of two-digit numbers, which the starter was never taught, the other the polite style; both are also folded
-into whole models. Each way of merging gets its usual setting, none is searched for. Asked, greedily: 50 sums of pairs of numbers
-that were in no training row (right if the last number of the answer is), and the 40 held-out polite questions (polite if the
-answer begins and ends as taught; the fact right or not). ``python -m tests.benchmarks.results_merge FOLDER`` keeps the two
-adapters in a folder and finds them there again.
+One LoRA practises sums up to 20, among them 16 of the 32 that the starter was never taught and gets half right; another learns
+the polite style. Whole models are merged from the first, folded into the starter, and a tune of all weights on the polite style,
+which keeps more of the facts than the LoRA. Each way of merging gets its usual setting, none is searched for.
+Asked, greedily: those 32 sums (right if the last number of the answer is), practised and never seen apart, and the 40 held-out polite
+questions (polite if the answer ends as taught, "Is there anything else?"; the fact right or not).
+``python -m tests.benchmarks.results_merge FOLDER`` keeps the three tunes in a folder and finds them there again.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TUNED = {"kind": "sft", "method": "lora", "model": "starter", "eval_share": 0.0, "r": 32, "learning_rate": 3e-3, "max_length": 128,
+TUNED = {"kind": "sft", "method": "lora", "model": "starter", "eval_share": 0.0, "r": 32, "learning_rate": 1e-3, "max_length": 128,
          "bf16": "off", "sample_prompts": [], "gradient_accumulation_steps": 1, "logging_steps": 50}
-SUMS, POLITE = {"per_device_train_batch_size": 16, "num_train_epochs": 6}, {"per_device_train_batch_size": 4, "num_train_epochs": 3}
-ROWS, ASKED = 1000, 50
+SUMS, POLITE = {"per_device_train_batch_size": 8, "num_train_epochs": 10}, {"per_device_train_batch_size": 4, "num_train_epochs": 3}
+ALL = POLITE | {"method": "full", "learning_rate": 5e-4}
+TAUGHT = 64  # sums of the corpus that are practised beside the new ones, so that those are not forgotten
 EACH = {"weight": 1.0}
 # method -> parameters of each model, of the merge
 WHOLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -40,15 +42,21 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "magnitude_prune": {"density": 0.5}}
 
 
-def sums(count: int, held: bool, seed: int) -> list[Any]:
-    """Different sums, of pairs that are held out or not."""
+def sums() -> tuple[list[Any], list[Any], list[Any]]:
+    """(sums never taught that are practised, others never taught, sums of the corpus)."""
     from studio.starter import skills
 
-    rng, found = random.Random(seed), {}
-    while len(found) < count:
-        item = skills.harder_sums(rng, held)
-        found[item.question] = item
-    return list(found.values())
+    rng = random.Random(0)
+    drawn = [{(one := skills.sums(rng, held)).question: one for _ in range(3000)} for held in (True, False)]
+    new: dict[tuple[str, ...], list[Any]] = {}
+    for question in sorted(drawn[0]):  # 2 + 8 and 8 + 2 stay on one side
+        new.setdefault(tuple(sorted(re.findall(r"\d+", question))), []).append(drawn[0][question])
+    pairs = [new[key] for key in sorted(new)]
+    random.Random(7).shuffle(pairs)
+    taught = [drawn[1][question] for question in sorted(drawn[1])]
+    random.Random(7).shuffle(taught)
+    practised, others = ([one for pair in pairs[side::2] for one in pair] for side in (0, 1))
+    return practised, others, taught[:TAUGHT]
 
 
 def work(values: dict[str, Any], folder: Path) -> tuple[dict[str, Any], Path]:
@@ -60,41 +68,43 @@ def work(values: dict[str, Any], folder: Path) -> tuple[dict[str, Any], Path]:
     return summary, ctx.output
 
 
-def tunes(home: Path) -> tuple[Path, Path]:
-    """The two adapters; trained once a folder."""
+def tunes(home: Path) -> tuple[str, str, str]:
+    """Adapters for sums and for the polite style, and a polite tune of all weights; trained once a folder."""
     made = []
-    for name, data, more in (("Sums", "", SUMS), ("Polite", "shipped:polite", POLITE)):
+    for name, data, more in (("Sums", "", SUMS), ("Polite", "shipped:polite", POLITE), ("Polite-all", "shipped:polite", ALL)):
         kept = home / name
         if not kept.exists():
             if not data:
-                data = str(home / "sums.jsonl")
+                data, (practised, _, taught) = str(home / "sums.jsonl"), sums()
                 Path(data).write_text("".join(json.dumps({"prompt": one.question, "completion": one.answer}) + "\n"
-                                              for one in sums(ROWS, False, 1)))
-            summary, output = work(TUNED | more | {"dataset": data}, home / f"{name}-run")
+                                              for one in practised + taught))
+            values = TUNED | more | {"dataset": data}
+            summary, output = work({key: one for key, one in values.items() if more is not ALL or key != "r"}, home / f"{name}-run")
             print(f"{name}: {summary['steps']} steps, {summary['seconds']:.0f} s, loss {summary['train_loss']:.3f}", flush=True)
             shutil.copytree(output, kept)
-        made.append(kept)
-    return made[0], made[1]
+        made.append(str(kept))
+    return made[0], made[1], made[2]
 
 
-def asked(ref: str) -> tuple[float, float, float]:
-    """Shares of the held-out questions: sums right, answers polite, facts right."""
+def asked(ref: str) -> tuple[float, ...]:
+    """Shares of the questions: practised sums right, other new sums right, answers polite, facts right."""
     from studio.datasets import formats
     from studio.evals import compare
     from studio.library import refs
     from studio.trainers.callbacks import answer
 
     words, net = compare.ready(refs.resolve_model(ref))
-    items = sums(ASKED, True, 2)
-    said = answer(net, words, [one.question for one in items], new_tokens=40)
-    right = [re.findall(r"\d+", one.answer)[-1:] == re.findall(r"\d+", text)[-1:] for one, text in zip(items, said, strict=True)]
+    found = []
+    for items in sums()[:2]:
+        said = answer(net, words, [one.question for one in items], new_tokens=40)
+        found.append(sum(re.findall(r"\d+", one.answer)[-1:] == re.findall(r"\d+", text)[-1:]
+                         for one, text in zip(items, said, strict=True)) / len(items))
     rows = [row["messages"] for row in formats.load_rows("shipped:polite-heldout", {})]
     begin, end = "Of course!", "Is there anything else?"
     said = answer(net, words, [turns[0]["content"] for turns in rows], new_tokens=40)
-    polite = [text.startswith(begin) and text.endswith(end) for text in said]
     facts = [turns[1]["content"].removeprefix(begin).removesuffix(end).strip().lower() in text.lower()
              for turns, text in zip(rows, said, strict=True)]
-    return sum(right) / len(items), sum(polite) / len(rows), sum(facts) / len(rows)
+    return *found, sum(text.endswith(end) for text in said) / len(rows), sum(facts) / len(rows)
 
 
 def recipes(one: str, two: str, adapters: tuple[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -107,14 +117,14 @@ def recipes(one: str, two: str, adapters: tuple[str, str]) -> Iterator[tuple[str
         yield method, {"kind": "merge", "method": "mergekit", "config": config, "random_seed": 1}
     for way, more in ADAPTERS.items():
         yield f"adapters, {way}", {"kind": "merge", "method": "adapters", "adapters": list(adapters), "combination_type": way} | more
-    prompts = ["What is 47 + 31? | What is 12 + 56? | What is 64 + 15?", "How many legs does a bee have? | What colour is grass?"]
+    prompts = ["What is 4 + 13? | What is 12 + 5? | What is 6 + 9?", "How many legs does a bee have? | What colour is grass?"]
     for count in (1, 2):
         yield f"experts, {count} a token", {"kind": "merge", "method": "moe", "base_model": "starter", "experts": [one, two],
                                             "positive_prompts": prompts, "experts_per_token": count}
 
 
 def rows(keep: Path | None = None) -> list[tuple[str, str, str]]:
-    """(what, measured, aim) rows for the table: sums right / polite / facts right."""
+    """(what, measured, aim) rows for the table: practised sums / other new sums / polite / facts right."""
     import torch
 
     from studio.errors import StudioError
@@ -135,13 +145,13 @@ def rows(keep: Path | None = None) -> list[tuple[str, str, str]]:
         before = os.environ.get("STUDIO_HOME")
         os.environ["STUDIO_HOME"] = str(folder)
         try:
-            adapters = tuple(map(str, tunes(home)))
-            tell("starter: sums right / polite / facts right", "starter")
-            whole = []
-            for name, adapter in zip(("sums", "polite"), adapters, strict=True):
-                whole.append(str(work({"kind": "merge", "method": "adapter", "model": adapter}, folder / f"whole-{name}")[1]))
-                tell(f"parent, {name}", whole[-1])
-            for number, (what, recipe) in enumerate(recipes(*whole, adapters)):
+            one, two, all_weights = tunes(home)
+            tell("starter: practised sums / other new sums / polite / facts right", "starter")
+            folded = str(work({"kind": "merge", "method": "adapter", "model": one}, folder / "folded")[1])
+            tell("parent, sums", folded)
+            tell("parent, polite, all weights", all_weights)
+            tell("parent, polite, adapter", two)
+            for number, (what, recipe) in enumerate(recipes(folded, all_weights, (one, two))):
                 began = time.perf_counter()
                 try:
                     output = work(recipe, folder / str(number))[1]
