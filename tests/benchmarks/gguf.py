@@ -23,8 +23,7 @@ TYPES = ("Q8_0", "Q4_K_M", "IQ4_XS")
 
 
 def rows() -> Iterator[tuple[str, str, str]]:
-    sys.path.insert(0, str(ROOT / "tests" / "gguf"))
-    import upstream
+    from tests.gguf import upstream
 
     with tempfile.TemporaryDirectory() as place:
         folder, ours, theirs = Path(place) / "model", Path(place) / "ours.gguf", Path(place) / "theirs.gguf"
@@ -59,9 +58,10 @@ def rows() -> Iterator[tuple[str, str, str]]:
 
 def make_model(folder: Path) -> int:
     """A random Llama with a tokenizer trained here; returns how many weights it has. No torch, so it is quick."""
-    import models
     import numpy as np
     from safetensors.numpy import save_file
+
+    from tests.gguf import models
 
     folder.mkdir()
     models.tokenizer("qwen2", folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -19,10 +18,7 @@ import pytest
 
 from studio.errors import StudioError
 from studio.gguf import convert, read
-
-sys.path.insert(0, str(Path(__file__).parent))
-import models  # noqa: E402
-import upstream  # noqa: E402
+from tests.gguf import models, upstream
 
 SPACE = "tokenizer.ggml.add_space_prefix"
 START = "tokenizer.ggml.add_bos_token"

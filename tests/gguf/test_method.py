@@ -18,9 +18,7 @@ from studio.gguf import convert, imatrix, quantize, read, recipes
 from studio.jobs.context import Context
 from studio.quantizers.gguf import Gguf, GgufRecipe
 from studio.recipe import parse
-
-sys.path.insert(0, str(Path(__file__).parent))
-import models  # noqa: E402
+from tests.gguf import models
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import gguf
@@ -14,9 +13,7 @@ import pytest
 from studio.errors import StudioError
 from studio.gguf import quantize, read, recipes
 from studio.gguf.types import TYPES
-
-sys.path.insert(0, str(Path(__file__).parent))
-import cases  # noqa: E402
+from tests.gguf import cases
 
 REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
 SLOW = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M")  # their tables take half a minute: test_quantize_low.py

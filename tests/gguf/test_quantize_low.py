@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_quantize import SLOW, compare, source  # noqa: E402, F401
+from tests.gguf.test_quantize import SLOW, compare, source  # noqa: F401
 
 
 @pytest.mark.parametrize("variant", SLOW)

@@ -17,8 +17,6 @@ import pytest
 from studio.errors import StudioError
 from studio.gguf import read
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
