@@ -81,7 +81,7 @@ class Watch(TrainerCallback):
         self.ctx.progress(state.global_step, state.max_steps, eta)
         stop = self.trainer.agreed(self.ctx.stop_requested)
         if stop and state.global_step < state.max_steps and not self.trainer.hold_stop():
-            # A validation that is due here still runs: without it the resumed run would lack it, and the random numbers it draws.
+            # A validation that is due still runs: without it the resumed run would lack it, and the random numbers it draws.
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Unsloth's model and adapter under the studio's trainer. Offered where Unsloth is installed and there is a GPU. No torch at the top.
+"""Unsloth's model and adapter under the studio's trainer, offered where Unsloth is installed and there is a GPU.
 
 Unsloth exchanges TRL's trainers for its own when it is imported, all but under ``UNSLOTH_ALLOW_CPU``, which on a machine
 with a GPU changes nothing else (read in 2026.10.9). Whole checkpoints, exact resume and the doctor need TRL's own, so that is
@@ -74,7 +74,7 @@ def _library() -> Any:
     try:
         from unsloth import FastLanguageModel
     except Exception as err:  # it looks at drivers, compilers and versions when it is imported, and raises what it likes
-        raise StudioError(f"Unsloth cannot be used: {str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__}",
+        raise StudioError(f"Unsloth cannot be used: {(str(err).strip() or type(err).__name__).splitlines()[0]}",
                           "Turn it off, or install the version it asks for.", "unsloth") from err
     if (trl.SFTTrainer, trl.SFTTrainer.__init__) != before:
         raise StudioError("This version of Unsloth replaces the trainer, so nothing could be resumed or watched.",
@@ -115,7 +115,8 @@ def adapter(model: Any, config: Any, recipe: Any) -> Any:
     Args:
         config: PEFT's ``LoraConfig``.
     """
-    names = ("r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "layers_to_transform", "modules_to_save", "init_lora_weights")
+    names = ("r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "layers_to_transform", "modules_to_save",
+             "init_lora_weights")
     values = {name: getattr(config, name) for name in names}
     where = config.target_modules if isinstance(config.target_modules, str) else sorted(config.target_modules)
     return _library().get_peft_model(model, target_modules=where, use_gradient_checkpointing=recipe.gradient_checkpointing,

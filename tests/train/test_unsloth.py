@@ -1,4 +1,4 @@
-"""The Unsloth switch: where it is offered, how Unsloth is called, and that the studio's trainer stays. With a stand-in of it."""
+"""The Unsloth switch, with a stand-in: where it is offered, how Unsloth is called, that the studio's trainer stays."""
 
 from __future__ import annotations
 
