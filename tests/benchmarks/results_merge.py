@@ -1,11 +1,11 @@
 """Whether a merge keeps the skills of both parents, measured on the starter: ``python -m tests.benchmarks results_merge``.
 
-One LoRA practises sums up to 20, among them 16 of the 32 that the starter was never taught and gets half right; another learns
-the polite style. Whole models are merged from the first, folded into the starter, and a tune of all weights on the polite style,
-which keeps more of the facts than the LoRA. Each way of merging gets its usual setting, none is searched for.
+One tune practises sums up to 20, among them 16 of the 32 that the starter was never taught and gets half right; another learns the
+polite style, with the sums of the corpus among its data so that it keeps them. Each is made twice: of all weights at a low rate, for merges of
+whole models, and as a LoRA at its usual rate, for merges of adapters. Each way of merging gets its usual setting, none is searched for.
 Asked, greedily: those 32 sums (right if the last number of the answer is), practised and never seen apart, and the 40 held-out polite
 questions (polite if the answer ends as taught, "Is there anything else?"; the fact right or not).
-``python -m tests.benchmarks.results_merge FOLDER`` keeps the three tunes in a folder and finds them there again.
+``python -m tests.benchmarks.results_merge FOLDER`` keeps the tunes in a folder and finds them there again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from typing import Any
 
 TUNED = {"kind": "sft", "method": "lora", "model": "starter", "eval_share": 0.0, "r": 32, "learning_rate": 1e-3, "max_length": 128,
          "bf16": "off", "sample_prompts": [], "gradient_accumulation_steps": 1, "logging_steps": 50}
-SUMS, POLITE = {"per_device_train_batch_size": 8, "num_train_epochs": 10}, {"per_device_train_batch_size": 4, "num_train_epochs": 3}
-ALL = POLITE | {"method": "full", "learning_rate": 5e-4}
+ALL = {key: value for key, value in TUNED.items() if key != "r"} | {"method": "full", "per_device_train_batch_size": 8}
+TUNES = {"sums, all weights": ("sums", ALL | {"learning_rate": 2e-4, "num_train_epochs": 10}),
+         "polite, all weights": ("polite", ALL | {"learning_rate": 1e-4, "num_train_epochs": 8}),
+         "sums, adapter": ("sums", TUNED | {"per_device_train_batch_size": 8, "num_train_epochs": 10}),
+         "polite, adapter": ("polite", TUNED | {"per_device_train_batch_size": 4, "num_train_epochs": 3})}
 TAUGHT = 64  # sums of the corpus that are practised beside the new ones, so that those are not forgotten
 EACH = {"weight": 1.0}
 # method -> parameters of each model, of the merge
@@ -68,22 +71,28 @@ def work(values: dict[str, Any], folder: Path) -> tuple[dict[str, Any], Path]:
     return summary, ctx.output
 
 
-def tunes(home: Path) -> tuple[str, str, str]:
-    """Adapters for sums and for the polite style, and a polite tune of all weights; trained once a folder."""
-    made = []
-    for name, data, more in (("Sums", "", SUMS), ("Polite", "shipped:polite", POLITE), ("Polite-all", "shipped:polite", ALL)):
-        kept = home / name
+def tunes(home: Path) -> dict[str, str]:
+    """The four parents by name; trained once a folder."""
+    from studio.datasets import formats
+
+    practised, _, taught = sums()
+    polite = [row["messages"] for row in formats.load_rows("shipped:polite", {})]
+    files = {"sums": [_chat(one) for one in practised + taught], "polite": polite + [_chat(one) for one in taught]}
+    made = {}
+    for name, (data, values) in TUNES.items():
+        kept = home / name.replace(", ", "-").replace(" ", "-")
         if not kept.exists():
-            if not data:
-                data, (practised, _, taught) = str(home / "sums.jsonl"), sums()
-                Path(data).write_text("".join(json.dumps({"prompt": one.question, "completion": one.answer}) + "\n"
-                                              for one in practised + taught))
-            values = TUNED | more | {"dataset": data}
-            summary, output = work({key: one for key, one in values.items() if more is not ALL or key != "r"}, home / f"{name}-run")
+            file = home / f"{data}.jsonl"
+            file.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in files[data]))
+            summary, output = work(values | {"dataset": str(file)}, kept.with_name(kept.name + "-run"))
             print(f"{name}: {summary['steps']} steps, {summary['seconds']:.0f} s, loss {summary['train_loss']:.3f}", flush=True)
             shutil.copytree(output, kept)
-        made.append(str(kept))
-    return made[0], made[1], made[2]
+        made[name] = str(kept)
+    return made
+
+
+def _chat(one: Any) -> list[dict[str, str]]:
+    return [{"role": "user", "content": one.question}, {"role": "assistant", "content": one.answer}]
 
 
 def asked(ref: str) -> tuple[float, ...]:
@@ -145,13 +154,12 @@ def rows(keep: Path | None = None) -> list[tuple[str, str, str]]:
         before = os.environ.get("STUDIO_HOME")
         os.environ["STUDIO_HOME"] = str(folder)
         try:
-            one, two, all_weights = tunes(home)
+            parents = tunes(home)
             tell("starter: practised sums / other new sums / polite / facts right", "starter")
-            folded = str(work({"kind": "merge", "method": "adapter", "model": one}, folder / "folded")[1])
-            tell("parent, sums", folded)
-            tell("parent, polite, all weights", all_weights)
-            tell("parent, polite, adapter", two)
-            for number, (what, recipe) in enumerate(recipes(folded, all_weights, (one, two))):
+            for name, ref in parents.items():
+                tell(f"parent: {name}", ref)
+            one, two, *adapters = parents.values()
+            for number, (what, recipe) in enumerate(recipes(one, two, tuple(adapters))):
                 began = time.perf_counter()
                 try:
                     output = work(recipe, folder / str(number))[1]
