@@ -20,4 +20,16 @@ def lab_tokens(data: dict, request: gr.Request) -> list:
                           need_login(request))
 
 
-FUNCTIONS = [lab_models, lab_tokens]
+@answer
+def lab_ways(data: dict, request: gr.Request) -> dict:
+    return api.lab_ways() | {"models": api.models(owner_of(request))}
+
+
+@answer
+def lab_decode(data: dict, request: gr.Request) -> dict:
+    prefix = [int(token) for token in data.get("prefix") or [] if isinstance(token, int)]
+    return api.lab_decode(str(data.get("model") or ""), str(data.get("prompt") or ""), dict(data.get("way") or {}), prefix,
+                          str(data.get("system") or ""), need_login(request))
+
+
+FUNCTIONS = [lab_ways, lab_decode, lab_models, lab_tokens]

@@ -9,6 +9,52 @@ from studio.errors import StudioError
 MOST_TEXT = 20_000  # characters
 
 
+def lab_decode(ref: str, prompt: str, way: dict[str, Any], prefix: list[int] | None = None, system: str = "",
+               owner: str | None = None) -> dict[str, Any]:
+    """One answer with what the model thought at each token; see :func:`studio.lab.decoding.explore`.
+
+    Args:
+        way: ``strategy`` and its settings; see :data:`studio.lab.decoding.NUMBERS`.
+        prefix: Token ids that the answer begins with.
+
+    Raises:
+        StudioError: nothing asked, another person's model, one that cannot be looked into, or bad settings.
+    """
+    import httpx
+
+    from studio.api.chat import engine_for
+    from studio.chat import address
+
+    if not prompt.strip():
+        raise StudioError("There is nothing to answer.", "Write a prompt.", "prompt")
+    if len(prompt) + len(system) > MOST_TEXT:
+        raise StudioError(f"At most {MOST_TEXT:,} characters can be asked here.", "Shorten the prompt.", "prompt")
+    if address.is_address(ref):
+        raise StudioError("A server elsewhere does not show what its model thinks.", "Choose a model of this studio.", "model")
+    found = engine_for(ref, owner)
+    messages = [{"role": "system", "content": system}] * bool(system.strip()) + [{"role": "user", "content": prompt}]
+    try:
+        answer = httpx.post(f"{found['base_url']}/lab/decode", timeout=600, trust_env=False,
+                            headers={"Authorization": f"Bearer {found['key']}"},
+                            json={"model": found["model"], "messages": messages, "way": way, "prefix": prefix or []})
+        body = answer.json()
+    except (httpx.HTTPError, ValueError) as err:
+        raise StudioError("The model's engine ended while it was at work.", "Try again; it starts by itself.", "model") from err
+    if answer.status_code != 200:
+        error = body.get("error", {})
+        raise StudioError(error.get("message", "The engine refused."), error.get("hint", ""), error.get("param"))
+    return body
+
+
+def lab_ways() -> dict[str, Any]:
+    """The ways of decoding: ``{strategies: [name], of: {strategy: [setting]}, numbers: {setting: [default, least, most]}}``."""
+    from studio.lab import decoding
+
+    both = (*decoding.ALL, "max_new_tokens", "seed")
+    return {"strategies": list(decoding.STRATEGIES), "of": {name: [*own, *both] for name, own in decoding.OF.items()},
+            "numbers": {name: list(bounds) for name, bounds in decoding.NUMBERS.items()}}
+
+
 def lab_tokens(text: str, models: list[str], template: bool = False, owner: str | None = None) -> list[dict[str, Any]]:
     """One text under the tokenizers of up to four models; see :func:`studio.lab.tokens.compare`.
 

@@ -236,6 +236,25 @@ class Host:
                 self._running -= 1
         return loop.result(Result(prompt_tokens=len(ids), note=note), began)
 
+    def explore(self, messages: list[dict[str, str]], way: dict[str, Any], prefix: list[int], name: str | None = None) -> dict[str, Any]:
+        """One answer with what the model thought at every token; see :func:`studio.lab.decoding.explore`. Nobody else runs
+        on the model meanwhile.
+
+        Raises:
+            StudioError: bad settings, or a conversation that the model cannot read.
+        """
+        from studio.lab import decoding
+
+        chosen = decoding.way(way)
+        ids, note = self.encode(messages, name)
+        inner, tokenizer = self._adapters[name] if name else (None, self.tokenizer)
+        if inner and self._peft.peft_config[inner].is_prompt_learning:
+            raise StudioError("This adapter puts learned tokens before the text, which cannot be looked into here.",
+                              "Choose another model.", "model")
+        with self._turn:
+            self._select(inner)
+            return decoding.explore(self.model, tokenizer, ids, chosen, self._ends(tokenizer), prefix) | {"note": note}
+
     def _ends(self, tokenizer: Any) -> set[int]:
         own = self.model.generation_config.eos_token_id
         ends = set(own if isinstance(own, list) else [] if own is None else [own])

@@ -130,6 +130,27 @@ def build(engine: Engine) -> FastAPI:
         log.info("adapter %s from %s", name, path)
         return JSONResponse({"id": name, "object": "model"})
 
+    @app.post("/v1/lab/decode")
+    async def decode(request: Request) -> Response:
+        try:
+            body = await _json(request)
+            name = _which(engine, str(body.get("model") or ""))
+            messages = [Message.model_validate(one).plain() for one in body.get("messages") or []]
+            prefix = [int(token) for token in body.get("prefix") or []]
+            if not hasattr(engine.host, "explore"):
+                raise StudioError("A GGUF file cannot be looked into token by token.",
+                                  "Choose the model that it was made from.", "model")
+            engine.active += 1
+            try:
+                return JSONResponse(await asyncio.to_thread(engine.host.explore, messages, body.get("way") or {}, prefix, name))
+            finally:
+                engine.active -= 1
+                engine.last_used = time.monotonic()
+        except (ValidationError, TypeError, ValueError) as err:
+            return _error(400, StudioError(f"The request cannot be read: {err}", "Send messages, a way and token ids."))
+        except StudioError as err:
+            return _error(404 if err.field == "model" else 400, err)
+
     @app.post("/v1/chat/completions")
     async def completions(request: Request) -> Response:
         try:
