@@ -1,4 +1,4 @@
-"""Chat: one prompt to several models side by side, blind battles between two of them, and how they cut text.
+"""Chat: one prompt to several models side by side, blind battles between two of them, how they choose words and cut text.
 
 The views are drawn by ``assets/js/chat.js`` and its neighbours; answers are written by the core and polled, so a reload loses
 nothing and no connection is held open while a model thinks. ``play.js`` shows one view at a time.
@@ -20,6 +20,7 @@ def build(shell: Shell) -> None:
         widgets.mounted("play", eid("chat", "views"), classes=["pl-nav"])
         place = widgets.mounted("chat", eid("chat", "view"), {}, ["pl-view"])
         widgets.mounted("arena", eid("chat", "arena"), classes=["pl-view"])
+        widgets.mounted("labdecode", eid("chat", "decode"), classes=["pl-view"])
         widgets.mounted("labtokens", eid("chat", "tokens"), classes=["pl-view"])
     shell.on_open("chat", lambda detail: {"models": detail.get("models") or [], "view": detail.get("view") or "chat",
                                           "at": time.time()}, outputs=place)

@@ -142,7 +142,8 @@ def _generated(model: Any, tokenizer: Any, start: Any, room: int, chosen: Way, e
     out = model.generate(input_ids=start, attention_mask=torch.ones_like(start), generation_config=config,
                          logits_processor=LogitsProcessorList([watched]), stopping_criteria=[halt],
                          return_dict_in_generate=True, output_scores=chosen.strategy == "sample")
-    watched.kept = [int((scores[0] > -1e30).sum()) for scores in out.scores or ()]
+    left = [int((scores[0] > -1e30).sum()) for scores in out.scores or ()]
+    watched.kept = left if any(n < out.scores[0].shape[-1] for n in left) else []  # nothing was cut off
     made = out.sequences[0].tolist()
     while len(made) > start.shape[1] + 1 and made[-1] == pad and made[-2] in ends:  # beams are filled up to one length
         made.pop()
