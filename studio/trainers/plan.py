@@ -47,12 +47,13 @@ def load_dtype(recipe: Any, gpu: bool, lora: bool) -> str:
     return "bfloat16" if gpu and lora and recipe.bf16 != "off" else "float32"
 
 
-# Fitted to tests/benchmarks/estimate.py (docs/measured.md): random models of 3 and 10 million weights and the starter,
+# Fitted to tests/benchmarks/estimate.py (docs/measured.md): random models of 3, 10 and 40 million weights and the starter,
 # sequences of 64 to 256, one core of an AVX-512 server. Floating point operations a second of training, per thread:
 CPU_FLOPS = {False: 4.2e10, True: 5.0e10}
+CPU_SMALL, CPU_GAIN, CPU_MOST = 3e6, 0.2, 2.0  # larger matrices are multiplied faster, up to so many times
 CPU_STEP = 0.02  # seconds a step costs however small the model is
 CPU_START = 1.2  # seconds to load, prepare and save, once the libraries are there
-LARGE = 1e8  # weights from which an adapter saves the work for the frozen ones; below, other work hides it
+LARGE = 8e6  # weights from which an adapter saves the work for the frozen ones; below, other work hides it
 LIBRARIES = 485e6  # bytes a process with the libraries holds
 # Numbers kept for the backward pass: of each token and layer so many widths and inner widths, for an adapter on each
 # linear layer so many more; of each token so many times the vocabulary (logits, their gradient, loss, accuracy and entropy).
@@ -121,7 +122,8 @@ def estimate(recipe: Any, lora: bool = False, parameters: int | None = None,
         # 6 operations a weight and token: 2 forward, 4 backward; an adapter saves the weights' own third.
         work = (4 if lora and parameters > LARGE else 6) * parameters * tokens * (4 / 3 if recipe.gradient_checkpointing else 1)
         # 15 % more for validations and checkpoints
-        made.seconds = CPU_START + made.steps * (CPU_STEP + work / CPU_FLOPS[half]) * 1.15
+        speed = CPU_FLOPS[half] * min(CPU_MOST, max(1.0, (parameters / CPU_SMALL) ** CPU_GAIN))
+        made.seconds = CPU_START + made.steps * (CPU_STEP + work / speed) * 1.15
         made.notes.append(f"Time is an estimate for one of {cores()} cores with nothing else running.")
     shape = shape_of(recipe, meta, parameters)
     longest = length if counted or getattr(recipe, "packing", False) else _longest(recipe, length)
