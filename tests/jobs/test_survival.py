@@ -79,7 +79,8 @@ def test_light_work_runs_beside_a_training(jobs):
 
 def test_the_terminal_is_closed(jobs):
     master, slave = pty.openpty()
-    code = ("import fcntl, termios, time; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    code = ("import fcntl, signal, termios, time; signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # nohup's children ignore it
+            "fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
             "from studio.jobs.supervisor import Supervisor; Supervisor(warm=False).start(); time.sleep(600)")
     studio = subprocess.Popen([sys.executable, "-c", code], cwd=settings.ROOT, stdin=slave, stdout=slave, stderr=slave,
                               start_new_session=True)

@@ -119,7 +119,8 @@ def test_every_planted_fault_is_found(home, key):
 @pytest.mark.parametrize("key", [key for key in INDEX if "faults" not in INDEX[key]])
 def test_no_fault_is_found_in_clean_sets(home, key):
     report = inspect(f"shipped:{key}")
-    assert report["findings"] == []
+    meant = {"truncated", "html"} if key == "calibration" else set()  # it holds word lists, headings and code on purpose
+    assert {finding["code"] for finding in report["findings"]} == meant
     assert report["rows"] == INDEX[key]["rows"] and report["rows_exact"]
 
 
