@@ -210,7 +210,7 @@ class Form:
 
     def build_method(self) -> None:
         """The switch between the methods of the family: side by side, or behind the chooser of ``methods.js``."""
-        methods = [method for method in api.methods() if method["family"] == self.kind]
+        methods = api.methods(self.kind)
         chooser = len(methods) > FEW or any(method["group"] for method in methods)
         self.method = gr.Radio([(method["title"], method["name"]) for method in methods], value=self.first,
                                label=label("form.method"), elem_id=eid(self.tab, "method"),

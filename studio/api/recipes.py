@@ -13,8 +13,8 @@ from studio.errors import StudioError
 from studio.recipe import Recipe, RecipeError, fields, parse, read_values
 
 
-def methods() -> list[dict[str, Any]]:
-    """Every method of every family: ``{family, family_title, name, title, summary, paper, group, shape, needs_gpu,
+def methods(kind: str = "") -> list[dict[str, Any]]:
+    """Every method of every family, or of one: ``{family, family_title, name, title, summary, paper, group, shape, needs_gpu,
     fields}``.
 
     ``group`` is the heading it stands under in a list of methods, ``shape`` what rows it reads (see
@@ -25,7 +25,7 @@ def methods() -> list[dict[str, Any]]:
              "summary": method.summary, "paper": method.paper, "group": method.group or getattr(method, "shape", ""),
              "shape": getattr(method, "shape", ""), "needs_gpu": method.needs_gpu,
              "fields": [asdict(spec) for spec in fields(method.Recipe)]}
-            for family in registry.FAMILIES.values() for name, method in family.items()]
+            for family in registry.FAMILIES.values() if kind in ("", family.name) for name, method in family.items()]
 
 
 def validate(values: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
