@@ -28,10 +28,10 @@ from studio.errors import StudioError  # noqa: E402
 # id of the tab -> where it is built; a new tab is one line here.
 _ALL: list[tuple[str, str]] = [
     ("data", "components.tabs.data:build"),
+    ("pretrain", "components.tabs.pretrain:build"),
     ("finetune", "components.tabs.finetune:build"),
     ("align", "components.tabs.align:build"),
     ("merge", "components.tabs.merge:build"),
-    ("pretrain", "components.tabs.pretrain:build"),
     ("quantize", "components.tabs.quantize:build"),
     ("chat", "components.tabs.chat:build"),
     ("runs", "components.tabs.runs:build"),
