@@ -149,8 +149,8 @@ def _number(spec: FieldSpec, value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
-    return text.removesuffix("...").strip()
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip("\n ")
+    return text.removesuffix("...").strip("\n ")  # no more than these: a value may be a space of another kind
 
 
 def _value(text: Any) -> Any:
