@@ -12,7 +12,6 @@ import torch
 from studio import settings
 from studio.errors import StudioError
 from studio.evals import compare
-from studio.jobs.context import Context
 from studio.recipe import parse
 from studio.registry import method
 from tests.train.conftest import events, run

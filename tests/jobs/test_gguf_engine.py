@@ -26,19 +26,6 @@ GREEDY = {"temperature": 0, "max_tokens": 60}
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A workspace whose engines live as long as this module's tests."""
-    before = {name: os.environ.get(name) for name in ("STUDIO_HOME", "OMP_NUM_THREADS", "ATELIER_IDLE_MINUTES")}
-    os.environ |= {"STUDIO_HOME": str(tmp_path_factory.mktemp("home")), "OMP_NUM_THREADS": "1"}
-    os.environ.pop("ATELIER_IDLE_MINUTES", None)
-    yield settings.home()
-    manager.shutdown_all()
-    assert manager.engines() == []
-    for name, value in before.items():
-        os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-
-
-@pytest.fixture(scope="module")
 def gguf(tmp_path_factory) -> Path:
     """A folder with the starter in 16 bits."""
     folder = tmp_path_factory.mktemp("gguf") / "starter-f16"

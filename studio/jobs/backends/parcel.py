@@ -42,7 +42,7 @@ class Parcel:
         self.names: dict[str, str] = {}
         self._seen: set[str] = set()
         self._widgets = {spec.name: spec.widget for spec in fields(type(recipe))}
-        values = {name: self._value(value, self._widgets.get(name) in ("model", "dataset"))
+        values = {name: self._value(value, self._widgets.get(name) in ("model", "models", "dataset"))
                   for name, value in recipe.to_dict().items()}
         self.recipe = parse(values)
         if run_id and resume:
