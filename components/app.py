@@ -34,6 +34,7 @@ _ALL: list[tuple[str, str]] = [
     ("merge", "components.tabs.merge:build"),
     ("quantize", "components.tabs.quantize:build"),
     ("chat", "components.tabs.chat:build"),
+    ("eval", "components.tabs.eval:build"),
     ("runs", "components.tabs.runs:build"),
     ("library", "components.tabs.library:build"),
 ]
