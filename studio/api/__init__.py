@@ -17,6 +17,7 @@ from studio.api.datasets import (data_diff, data_edit, data_facets, data_list, d
 from studio.api.estimate import measure
 from studio.api.family import family
 from studio.api.flows import flow
+from studio.api.insight import eval_pairs
 from studio.api.lab import lab_decode, lab_tokens, lab_ways
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.merge import merge_check, merge_export, merge_import, merge_look, merge_methods
@@ -37,6 +38,7 @@ __all__ = [
     "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
+    "eval_pairs",
     "lab_decode", "lab_tokens", "lab_ways", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",

@@ -35,7 +35,7 @@ APPROVED = {
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "lab_decode", "lab_tokens", "lab_ways", "backends", "backend_check", "keep_token",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",
-    "sweep", "sweep_fields", "flow", "family",
+    "sweep", "sweep_fields", "flow", "family", "eval_pairs",
     "merge_methods", "merge_check", "merge_look", "merge_export", "merge_import",
     "data_redo", "data_report", "data_row", "data_rows", "data_save_pipeline", "data_steps", "data_undo",
     "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
