@@ -49,7 +49,7 @@ def build() -> gr.Blocks:
         dock.header()
         with gr.Tabs(selected="finetune", elem_id="tabs"):
             for name, target in TABS:
-                with gr.Tab(strings.label(f"tab.{name}"), id=name, elem_id=ids.tab(name)):
+                with gr.Tab(strings.t(f"tab.{name}"), id=name, elem_id=ids.tab(name)):
                     module, _, attribute = target.partition(":")
                     getattr(importlib.import_module(module), attribute)(shell)
         dock.build()
@@ -102,14 +102,14 @@ def main(argv: list[str] | None = None) -> int:
     demo.queue(default_concurrency_limit=None)
     methods = {f"{method['family']}/{method['name']}": {key: method[key] for key in serving.FACTS}
                for method in api.methods()}
-    page = Middleware(serving.Page, tags=serving.head([name for name, _ in TABS], methods), guard=not on_space,
+    page = Middleware(serving.Page, tags=lambda language: serving.head([name for name, _ in TABS], methods, language), guard=not on_space,
                       hosts=serving.LOOPBACK if args.host in serving.LOOPBACK else None)
     try:
         _, url, _ = demo.launch(
             server_name="0.0.0.0" if on_space else args.host, server_port=args.port, auth=auth, quiet=True,
             prevent_thread_lock=True, inbrowser=False, footer_links=[], run_history=False, enable_monitoring=False,
             ssr_mode=False, pwa=False, show_error=True, state_session_capacity=200, max_file_size="2gb",
-            mcp_server=args.mcp, theme=theme.studio(), i18n=gr.I18n(**strings.tables()),
+            mcp_server=args.mcp, theme=theme.studio(),
             favicon_path=str(serving.ASSETS / "icons" / "favicon.svg"),
             app_kwargs={"middleware": [page]})
     except OSError as err:

@@ -17,7 +17,7 @@ import yaml
 
 from components import widgets
 from components.ids import eid
-from components.strings import catalogue, label, t
+from components.strings import catalogue, t
 from studio import api
 from studio.errors import StudioError
 from studio.recipe import SCHEMA_VERSION, FieldSpec, fields, read_yaml
@@ -204,7 +204,7 @@ class Form:
         for group in self.specs.values():
             for name, spec in group.items():
                 self.all.setdefault(name, spec)
-        self.looks = _looks(kind, self.specs)
+        self.looks = _looks(self.specs)
         self.drivers = sorted({driver for group in self.specs.values() for spec in group.values()
                                for driver in spec.when})
 
@@ -213,7 +213,7 @@ class Form:
         methods = api.methods(self.kind)
         chooser = len(methods) > FEW or any(method["group"] for method in methods)
         self.method = gr.Radio([(method["title"], method["name"]) for method in methods], value=self.first,
-                               label=label("form.method"), elem_id=eid(self.tab, "method"),
+                               label=t("form.method"), elem_id=eid(self.tab, "method"),
                                elem_classes=["st-segments", "st-behind"] if chooser else ["st-segments"])
         if chooser:
             widgets.mounted("methods", eid(self.tab, "methods"), tab=self.tab, kind=self.kind)
@@ -242,7 +242,7 @@ class Form:
                                 js_on_load="", apply_default_css=False, elem_id=eid(self.tab, f"hub-{name}"),
                                 elem_classes=["st-hub-link", f"st-hub-{name}"])
                     if name == "dataset":
-                        self.upload = gr.UploadButton(label("form.upload"), file_types=["file"], size="sm",
+                        self.upload = gr.UploadButton(t("form.upload"), file_types=["file"], size="sm",
                                                       elem_id=eid(self.tab, "upload"), elem_classes=["st-upload"])
 
     def _words(self, group: str, part: str = "") -> str:
@@ -251,11 +251,10 @@ class Form:
         return t(own if own in catalogue() else f"group.{group}{part}")
 
     def _control(self, spec: FieldSpec, shown: bool) -> Any:
-        key = f"field.{self.kind}.{spec.name}"
         title = _title(spec)
-        common = {"label": label(f"{key}.title", title), "elem_id": eid(self.tab, spec.name.lower()),
+        common = {"label": title, "elem_id": eid(self.tab, spec.name.lower()),
                   "visible": shown and visible(spec, {n: s.default for n, s in self.specs[self.first].items()})}
-        info = label(f"{key}.help", spec.help)
+        info = spec.help or None
         value = to_control(spec, spec.default)
         classes = ["st-field", f"st-field-{spec.widget or spec.type}"]
         if spec.widget == "merge":
@@ -385,7 +384,7 @@ def _title(spec: FieldSpec) -> str:
     return spec.title + (f" ({spec.unit})" if spec.unit else "")
 
 
-def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[str, dict[str, Any]]]:
+def _looks(specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[str, dict[str, Any]]]:
     """field -> method -> what its control says there, where methods explain or offer one field differently."""
     of: dict[str, dict[str, FieldSpec]] = {}
     for method, group in specs.items():
@@ -398,8 +397,7 @@ def _looks(kind: str, specs: dict[str, dict[str, FieldSpec]]) -> dict[str, dict[
         if len({(_title(s), s.help, s.placeholder, str(s.choices), s.type) for s in by_method.values()}) == 1:
             continue
         for method, spec in by_method.items():
-            key = f"field.{kind}.{method}.{name}"
-            look = {"label": str(label(f"{key}.title", _title(spec))), "info": str(label(f"{key}.help", spec.help))}
+            look = {"label": _title(spec), "info": spec.help}
             if any(one.choices for one in by_method.values()):
                 look["choices"] = [(text, choice) for choice, text in spec.choices]
             made.setdefault(name, {})[method] = look

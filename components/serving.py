@@ -8,11 +8,13 @@ that were offered for download.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import re
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +29,7 @@ PREFIX = "/studio/"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "align.css", "chat.css", "play.css", "lab.css", "data.css",
           "data_table.css", "rewards.css", "sweep.css", "flow.css", "backends.css", "merge.css", "quantize.css", "evals.css")
-SCRIPTS = ("core.js", "measure.js", "form.js", "methods.js", "panel.js", "sides.js", "watched.js", "charts.js", "rollouts.js",
+SCRIPTS = ("core.js", "words.js", "measure.js", "form.js", "methods.js", "panel.js", "sides.js", "watched.js", "charts.js", "rollouts.js",
            "artifacts.js", "live.js", "dock.js", "runs.js", "notify.js", "library.js", "chat_text.js",
            "chat_picker.js", "chat_parts.js", "play.js", "chat.js", "arena.js", "lab_tokens.js", "lab_decode.js", "data_parts.js", "data_steps.js", "data_bring.js",
            "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js", "data_filters.js",
@@ -75,13 +77,13 @@ def offered(path: str) -> Path | None:
     return file if folder == "download" and file and until > time.time() and file.is_file() else None
 
 
-def head(tabs: list[str], methods: dict[str, dict[str, str]]) -> str:
-    """Tags for the page's head. ``methods`` maps ``kind/method`` to its ``FACTS``."""
+def head(tabs: list[str], methods: dict[str, dict[str, str]], language: str = "en") -> str:
+    """Tags for the page's head in one language. ``methods`` maps ``kind/method`` to its ``FACTS``."""
     styles = [ASSETS / "css" / name for name in STYLES]
     scripts = [ASSETS / "js" / name for name in SCRIPTS]
     styles, scripts = ([path for path in paths if path.exists()] for paths in (styles, scripts))
     version = int(max(path.stat().st_mtime for path in [*styles, *scripts, _PLOTLY]))
-    facts = {"strings": strings.tables(), "tabs": tabs, "methods": methods, "version": version}
+    facts = {**strings.spoken(language), "tabs": tabs, "methods": methods, "version": version}
     data = json.dumps(facts).replace("<", "\\u003c")
     tags = [f'<link rel="stylesheet" href="studio/css/{path.name}?v={version}">' for path in styles]
     tags += ['<link rel="icon" href="studio/icons/favicon.svg" type="image/svg+xml">',
@@ -110,10 +112,14 @@ def refusal(method: str, headers: dict[str, str], hosts: frozenset[str] | None) 
 
 
 class Page:
-    """ASGI middleware: own files under ``/studio/``, own head in ``/``, no requests from other sites."""
+    """ASGI middleware: own files under ``/studio/``, own head in ``/``, no requests from other sites.
 
-    def __init__(self, app: Any, tags: str, hosts: frozenset[str] | None = None, guard: bool = True):
-        self.app, self.tags, self.hosts, self.guard = app, tags.encode(), hosts, guard
+    Args:
+        tags: Language -> the tags of the head.
+    """
+
+    def __init__(self, app: Any, tags: Callable[[str], str], hosts: frozenset[str] | None = None, guard: bool = True):
+        self.app, self.tags, self.hosts, self.guard = app, functools.cache(lambda language: tags(language).encode()), hosts, guard
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -155,11 +161,14 @@ class Page:
         if headers.get(b"content-type", b"").startswith(b"text/html") and b"<head>" in body:
             body = _OTHERS.sub(b"", body)
             cut = body.index(b'<script type="module"') if b'<script type="module"' in body else body.index(b"</head>")
-            body = body[:cut] + self.tags + b"\n" + body[cut:]
-            if b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""):
+            given = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            language = strings.asked(given.get(b"accept-language", ""), given.get(b"cookie", ""))
+            body = body[:cut] + self.tags(language) + b"\n" + body[cut:]
+            body = re.sub(rb'<html\s+lang="\w+"', f'<html lang="{language}"'.encode(), body, count=1)
+            if "gzip" in given.get(b"accept-encoding", ""):
                 body = gzip.compress(body, 5)
                 headers[b"content-encoding"] = b"gzip"
             headers[b"content-length"] = str(len(body)).encode()
-            headers[b"cache-control"] = b"no-store"
+            headers |= {b"cache-control": b"no-store", b"vary": b"accept-language, cookie"}
         await send(start | {"headers": list(headers.items())})
         await send({"type": "http.response.body", "body": body})

@@ -1,30 +1,48 @@
-"""Words of the page, from ``assets/locales/<language>/*.json`` (flat objects, merged).
+"""Words of the page, from ``assets/locales/<language>/*.json`` (flat objects, merged), and in other languages also the core's texts.
 
-A new language is a folder: whatever it lacks falls back to English. Labels are translated in the browser by its own
-language (``label``); texts made in Python are English (``t``). Titles and helps of recipe fields come from the recipes
-and may be overridden by ``field.<kind>.<method>.<name>.title`` and ``….help``.
+The core speaks English. What the page says of itself has a key; what the core says (titles and helps of methods and fields, see
+:mod:`components.languages`) is translated by its English text, from ``assets/locales/<language>/core/*.json``. Both are looked up in the
+browser (``core.js``, ``words.js``), so a page costs the server the same in every language. What a language lacks stays English.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 LOCALES = Path(__file__).resolve().parent.parent / "assets" / "locales"
-_made: dict[str, str] = {}
+COOKIE = "studio_language"
+NAMES = {"en": "English", "ru": "Русский", "zh-Hant": "繁體中文"}
+# What browsers call them; a language that is not asked for by one of these is chosen in the page's header.
+_ASKED = {"zh-tw": "zh-Hant", "zh-hk": "zh-Hant", "zh-mo": "zh-Hant"}
 
 
 @functools.cache
 def catalogue(language: str = "en") -> dict[str, str]:
-    """All strings of one language.
+    """All words of one language that have a key.
 
     Raises:
         ValueError: if two files of the language define the same key.
     """
+    return _merged(LOCALES / language)
+
+
+@functools.cache
+def translations(language: str) -> dict[str, str]:
+    """English text of the core -> the same in ``language``; empty for English.
+
+    Raises:
+        ValueError: if two files of the language define the same text.
+    """
+    return _merged(LOCALES / language / "core")
+
+
+def _merged(folder: Path) -> dict[str, str]:
     merged: dict[str, str] = {}
-    for path in sorted((LOCALES / language).glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         part = json.loads(path.read_text("utf-8"))
         if twice := merged.keys() & part.keys():
             raise ValueError(f"{path}: {sorted(twice)} are defined twice")
@@ -33,7 +51,37 @@ def catalogue(language: str = "en") -> dict[str, str]:
 
 
 def languages() -> list[str]:
-    return sorted(p.name for p in LOCALES.iterdir() if p.is_dir())
+    """The languages there are, English first."""
+    found = {path.name for path in LOCALES.iterdir() if path.is_dir()}
+    return [name for name in NAMES if name in found] + sorted(found - set(NAMES))
+
+
+def asked(header: str, cookie: str = "") -> str:
+    """The language to show: the one that was chosen, else the first that the browser asks for and that is there.
+
+    Args:
+        header: ``Accept-Language``, e.g. ``zh-TW,zh;q=0.9,en;q=0.8``.
+        cookie: The ``Cookie`` header.
+    """
+    known = {name.lower(): name for name in languages()}
+    if chosen := re.search(rf"(?:^|;\s*){COOKIE}=([\w-]+)", cookie):
+        if found := known.get(chosen[1].lower()):
+            return found
+    weighed = [(float(q or 1), -place, code.lower()) for place, (code, q) in
+               enumerate(re.findall(r"([A-Za-z-]+)(?:\s*;\s*q=([01](?:\.\d+)?))?", header[:500]))]
+    for weight, _, code in sorted(weighed, reverse=True):
+        for name in (code, _ASKED.get(code, ""), "-".join(code.split("-")[:2]), code.split("-")[0]):
+            if weight and name.lower() in known:
+                return known[name.lower()]
+    return "en"
+
+
+def spoken(language: str) -> dict[str, Any]:
+    """What the browser needs to speak: ``{"language", "languages", "strings", "words", "texts"}``; the last two are of a
+    language other than English."""
+    other = language != "en"
+    return {"language": language, "languages": [[name, NAMES.get(name, name)] for name in languages()], "strings": catalogue(),
+            "words": catalogue(language) if other else {}, "texts": translations(language) if other else {}}
 
 
 def t(key: str, **values: Any) -> str:
@@ -44,22 +92,3 @@ def t(key: str, **values: Any) -> str:
     """
     text = catalogue()[key]
     return text.format(**values) if values else text
-
-
-def label(key: str, english: str | None = None) -> Any:
-    """A label the browser translates. ``english`` is the text of a key that comes from a recipe, not from a file."""
-    import gradio as gr
-
-    if english is not None:
-        if not english:
-            return None
-        _made[key] = english
-    elif key not in catalogue():
-        raise KeyError(key)
-    return gr.I18n()(key)
-
-
-def tables() -> dict[str, dict[str, str]]:
-    """language -> key -> text, for the browser; made keys are in English unless a locale file overrides them."""
-    return {language: (_made | catalogue(language) if language == "en" else catalogue(language))
-            for language in languages()}

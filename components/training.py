@@ -13,7 +13,7 @@ from components import live_run, rpc, widgets
 from components.form import Form, controls_of
 from components.ids import eid
 from components.shell import QUIET, Shell
-from components.strings import label, t
+from components.strings import t
 from studio import api
 from studio.errors import StudioError
 from studio.recipe import RecipeError, parse, read_yaml, write_yaml
@@ -34,7 +34,7 @@ def build_training_tab(shell: Shell, tab: str, kind: str, panel: str = "panel") 
                 widgets.heading(t(f"{tab}.title"), t(f"{tab}.lead"))
                 with gr.Column(elem_classes=["st-card", "st-start-from"]):
                     preset = gr.Dropdown([(p["title"], name) for name, p in presets.items()], value=None,
-                                         label=label("form.preset"), info=label("form.preset.help"),
+                                         label=t("form.preset"), info=t("form.preset.help"),
                                          visible=bool(presets),
                                          elem_id=eid(tab, "preset"), elem_classes=["st-field"])
                     form.build_method()
@@ -43,7 +43,7 @@ def build_training_tab(shell: Shell, tab: str, kind: str, panel: str = "panel") 
                 with gr.Column(elem_classes=["st-card", "st-start"]):
                     widgets.mounted("estimate", eid(tab, "estimate"), tab=tab)
                     place = widgets.mounted("backend", eid(tab, "backend"), {"name": "local"}, ["st-place"], tab=tab)
-                    start = gr.Button(label(f"{tab}.start"), variant="primary", elem_id=eid(tab, "start"))
+                    start = gr.Button(t(f"{tab}.start"), variant="primary", elem_id=eid(tab, "start"))
                     if kind in VARIED:
                         widgets.mounted("sweep", eid(tab, "sweep"), tab=tab)
                     widgets.mounted("flow", eid(tab, "flow"), tab=tab)

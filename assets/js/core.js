@@ -1,9 +1,8 @@
 /* Shared by every part of the page: words, numbers, theme, the bus between tabs, polling that rests when not seen. */
 (() => {
   "use strict";
-  const data = window.STUDIO || { strings: { en: {} }, tabs: [] };
-  const english = data.strings.en || {};
-  const words = data.strings[(navigator.language || "en").split("-")[0]] || english;
+  const data = window.STUDIO || { language: "en", languages: [], strings: {}, words: {}, texts: {}, tabs: [] };
+  const english = data.strings, words = data.words;
   const studio = (window.studio = { bus: null });
 
   /** Text of a key with {name} places filled in. */
@@ -65,8 +64,8 @@
     const functions = await server;
     let answer = null;
     try { answer = await functions[name](values); } catch { answer = null; }
-    if (answer && "ok" in answer) return answer.ok;
-    if (answer && answer.error) throw Object.assign(new Error(answer.error.message), answer.error);
+    if (answer && "ok" in answer) return studio.said(answer.ok);
+    if (answer && answer.error) { const error = studio.said(answer.error); throw Object.assign(new Error(error.message), error); }
     throw Object.assign(new Error(studio.t("app.offline")), { hint: studio.t("app.offline.hint"), offline: true });
   };
 

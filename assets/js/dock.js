@@ -107,8 +107,10 @@
     root.innerHTML = `<header class="st-header"><a class="st-logo" href="./"><img src="studio/icons/favicon.svg" alt="" width="22" height="22"><span>${esc(t("app.name"))}</span></a>
       <span class="st-push"></span><button type="button" class="st-workspace" title="${esc(t("header.workspace", { path: props.workspace }))}"><bdi>${esc(props.workspace)}</bdi></button>
       <div class="st-meters" aria-label="${esc(t("header.machine"))}"></div>
+      ${studio.languages.length > 1 ? `<select class="st-language" aria-label="${esc(t("header.language"))}" title="${esc(t("header.language"))}">${studio.languages.map(([code, name]) => `<option value="${esc(code)}" ${code === studio.language ? "selected" : ""}>${esc(name)}</option>`).join("")}</select>` : ""}
       <button type="button" class="st-icon st-theme" aria-label="${esc(t("header.theme"))}" title="${esc(t("header.theme"))}"><svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6.2" fill="none" stroke="currentColor" stroke-width="1.5"/><path d="M8 1.8a6.2 6.2 0 0 1 0 12.4z" fill="currentColor"/></svg></button></header>`;
     root.querySelector(".st-theme").onclick = studio.toggleTheme;
+    root.querySelector(".st-language")?.addEventListener("change", ({ target }) => studio.speak(target.value));
     root.querySelector(".st-workspace").onclick = () => { studio.copy(props.workspace); studio.toast(t("header.copied")); };
     const meters = root.querySelector(".st-meters");
     const meter = (label, share, detail, full = 0.92) => `<div class="st-meter${share > full ? " st-hot" : ""}" title="${esc(detail)}"><span>${esc(label)}</span><i role="meter" aria-label="${esc(detail)}" aria-valuenow="${Math.round(share * 100)}" aria-valuemin="0" aria-valuemax="100"><b style="width:${Math.min(100, share * 100).toFixed(0)}%"></b></i></div>`;
