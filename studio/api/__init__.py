@@ -15,6 +15,7 @@ from studio.api.datasets import (data_diff, data_edit, data_facets, data_list, d
                                  data_pipelines, data_redo, data_report, data_row, data_rows, data_save_pipeline,
                                  data_steps, data_undo)
 from studio.api.estimate import measure
+from studio.api.evals import eval_against, eval_methods, eval_results, eval_runs, eval_samples, eval_tasks
 from studio.api.family import family
 from studio.api.flows import flow
 from studio.api.insight import eval_pairs
@@ -36,6 +37,7 @@ __all__ = [
     "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try", "inspect", "preview", "upload",
     "extra_fields", "workspace", "merge_methods", "merge_check", "merge_look", "merge_export", "merge_import",
     "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
+    "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "eval_pairs",

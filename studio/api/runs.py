@@ -192,11 +192,14 @@ def _label(row: dict[str, Any]) -> str:
     if row["kind"] == "flow":
         return " → ".join(_title(step) for step in recipe.get("steps") or [])[:80] or "flow"
     recipe = recipe.get("recipe") or recipe  # a sweep is called after what it varies
+    if row["kind"] == "eval" and isinstance(recipe.get("models"), list) and recipe["models"]:
+        asked = recipe["models"]
+        return f"{_title(row)} · {', '.join(filter(None, map(_model, asked[:2])))}" + (f" + {len(asked) - 2}" if len(asked) > 2 else "")
     model = str(recipe.get("model") or "")
     data = str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
     if data.startswith("shipped:"):
         data = shipped_datasets().get(data[8:], {}).get("title", data[8:])
-    first = _title(row) if row["kind"] == "data" else "Starter" if model == "starter" else _short(model)
+    first = _title(row) if row["kind"] == "data" else _model(model)
     words = [first, _title(row) if row["kind"] == "quantize" else (row["kind"] == "data" and row["name"]) or _short(data)]
     return " · ".join(word for word in words if word) or f"{row['kind']} {row['method']}"
 
@@ -206,6 +209,10 @@ def _title(row: dict[str, Any]) -> str:
 
     family = registry.family(row["kind"])
     return family.get(row["method"]).title if row["method"] in family else row["method"]
+
+
+def _model(ref: Any) -> str:
+    return "Starter" if ref == "starter" else _short(str(ref))
 
 
 def _short(ref: str) -> str:

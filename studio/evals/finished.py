@@ -64,10 +64,11 @@ class Evaluation:
 
     def answers(self, model: int | None = None, task: str | None = None) -> list[dict[str, Any]]:
         """Lines of ``samples.jsonl``, of one model and one task where they are given. Not to be changed."""
-        return [line for line in _lines(self.folder) if model in (None, line["model"]) and task in (None, line["task"])]
+        return [line for line in lines(self.folder) if model in (None, line["model"]) and task in (None, line["task"])]
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Lines of ``samples.jsonl`` of a finished evaluation, kept in memory for the next look. Not to be changed."""
     path = folder / results.SAMPLES
     try:
         stat = os.stat(path)

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import statistics
@@ -27,6 +28,7 @@ from typing import Any
 from studio.jobs.files import read_json, write_json
 
 FILE, SAMPLES, VERSION = "results.json", "samples.jsonl", 1
+PLAN, KEPT = "evaluation.json", "evaluated"  # of a run that still goes on: its models and tasks, and the pairs it has finished
 SHARE = {"higher_is_better": True, "low": 0.0, "high": 1.0}  # of a metric that is a share of the questions
 LOSS = {"higher_is_better": False}
 NUMBER = {"higher_is_better": True}
@@ -65,7 +67,7 @@ class Results:
 
     def __init__(self, ctx: Any, recipe: Any):
         self.ctx, self.recipe, self.began = ctx, recipe, time.time()
-        self.kept = ctx.run_dir / "evaluated"
+        self.kept = ctx.run_dir / KEPT
         self.kept.mkdir(exist_ok=True)
         self.models: list[dict[str, Any]] = []
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -74,12 +76,14 @@ class Results:
     def model(self, ref: str, label: str, **more: Any) -> int:
         """Name the next model; its number."""
         self.models.append({"ref": ref, "label": label} | more)
+        self._plan()
         return len(self.models) - 1
 
     def task(self, name: str, title: str, main: str, metrics: dict[str, dict[str, Any]], **more: Any) -> None:
         """Name a task. ``main`` is the metric of the leaderboard; ``metrics`` says of each which way is better
         (:data:`SHARE`, :data:`LOSS`, :data:`NUMBER`)."""
         self.tasks[name] = {"title": title, "main": main, "metrics": metrics} | more
+        self._plan()
 
     def finished(self, model: int, task: str) -> bool:
         """Whether this run has these answers already, from before it was stopped."""
@@ -140,7 +144,17 @@ class Results:
         return {"table": table, "tasks": self.tasks} | told(facts)
 
     def _place(self, model: int, task: str) -> Path:
-        return self.kept / f"{model}-{task.encode().hex()[:120]}.json"
+        return place(self.kept, model, task)
+
+    def _plan(self) -> None:
+        """What is known before the end, for who looks at a run that goes on or was stopped."""
+        values = self.recipe.to_dict()
+        write_json(self.ctx.run_dir / PLAN, {"method": f"{values['kind']}/{values['method']}", "models": self.models, "tasks": self.tasks})
+
+
+def place(kept: Path, model: int, task: str) -> Path:
+    """File of one finished pair of model and task."""
+    return kept / f"{model}-{hashlib.blake2b(task.encode(), digest_size=12).hexdigest()}.json"
 
 
 def mean(values: list[float]) -> tuple[float, float | None, int]:
