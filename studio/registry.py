@@ -157,7 +157,9 @@ def _families() -> dict[str, Registry]:
     quantize.add("learn", "studio.quantizers.learn:Learn")
 
     evaluate = Registry("eval", "Evaluate", "scores")
+    evaluate.add("harness", "studio.evals.harness:Harness")
     evaluate.add("compare", "studio.evals.compare:Compare")
+    evaluate.add("analyse", "studio.evals.analysis:Analyse")
 
     flow = Registry("flow", "Pipeline", "what its last step makes")
     flow.add("chain", "studio.flows.chain:Chain")
