@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from components.rpc import answer, owner_of
+from components.rpc import answer, need_login, owner_of
 from studio import api
 
 
@@ -13,4 +13,21 @@ def eval_pairs(data: dict, request: gr.Request) -> list:
     return api.eval_pairs(dict(data.get("a") or {}), dict(data.get("b") or {}), owner_of(request))
 
 
-FUNCTIONS = [eval_pairs]
+@answer
+def errors(data: dict, request: gr.Request) -> dict:
+    return api.errors(str(data.get("run") or ""), owner_of(request))
+
+
+@answer
+def errors_answers(data: dict, request: gr.Request) -> dict:
+    return api.errors_answers(str(data.get("run") or ""), str(data.get("group") or ""), str(data.get("text") or "")[:500],
+                              int(data.get("offset") or 0), int(data.get("limit") or 20), owner_of(request))
+
+
+@answer
+def errors_dataset(data: dict, request: gr.Request) -> dict:
+    return api.errors_dataset(str(data.get("run") or ""), str(data.get("group") or ""), str(data.get("shape") or "messages"),
+                              str(data.get("name") or ""), need_login(request))
+
+
+FUNCTIONS = [eval_pairs, errors, errors_answers, errors_dataset]

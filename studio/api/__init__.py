@@ -18,7 +18,7 @@ from studio.api.estimate import measure
 from studio.api.evals import eval_against, eval_methods, eval_results, eval_runs, eval_samples, eval_tasks
 from studio.api.family import family
 from studio.api.flows import flow
-from studio.api.insight import eval_pairs
+from studio.api.insight import errors, errors_answers, errors_dataset, eval_pairs
 from studio.api.lab import lab_decode, lab_tokens, lab_ways
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.merge import merge_check, merge_export, merge_import, merge_look, merge_methods
@@ -40,7 +40,7 @@ __all__ = [
     "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
-    "eval_pairs",
+    "eval_pairs", "errors", "errors_answers", "errors_dataset",
     "lab_decode", "lab_tokens", "lab_ways", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",

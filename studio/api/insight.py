@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio.api.who import scope
+from studio.errors import StudioError
 
 
 def eval_pairs(a: dict[str, Any], b: dict[str, Any], owner: str | None = None) -> list[dict[str, Any]]:
@@ -26,3 +27,94 @@ def eval_pairs(a: dict[str, Any], b: dict[str, Any], owner: str | None = None) -
 
     sides = [finished.opened(str(side.get("run") or ""), scope(owner)) for side in (a, b)]
     return paired.pairs(sides[0], sides[0].number(a.get("model", 0)), sides[1], sides[1].number(b.get("model", 0)))
+
+
+def errors(run: str, owner: str | None = None) -> dict[str, Any]:
+    """A finished error analysis.
+
+    Returns:
+        ``{sides: [{run, model, ref, label}], rules: {task: {title, metric, limit, words}}, questions, failed, by_all, topics, groups: [{id, by,
+        name, title, questions, failed, rate, others, p, stands_out, sides: [{answers, failures}]}]}``; ``by`` is ``tag``, ``length``, ``topic``, ``task``
+        or ``kind``; ``rate`` the share of the group's questions that a model failed, ``others`` that share elsewhere.
+
+    Raises:
+        StudioError: no such run, or no analysis.
+    """
+    from studio.evals import analysis
+
+    _own(run, owner)
+    return analysis.read(run)
+
+
+def errors_answers(run: str, group: str = "", text: str = "", offset: int = 0, limit: int = 20,
+                   owner: str | None = None) -> dict[str, Any]:
+    """Failed questions of a group: ``{total, rows: [{task, id, question, prompt, target, tags, answers: [{side, answer, score, failed, kind}],
+    failed, groups}]}``.
+
+    Args:
+        text: Only those with these words in question, answer or target.
+
+    Raises:
+        StudioError: no such run, or no analysis.
+    """
+    from studio.evals import analysis
+
+    _own(run, owner)
+    analysis.read(run)
+    wanted = text.strip().lower()
+    found = [row for row in analysis.failures(run, group) if not wanted or wanted in " ".join(
+        [row["question"], row["target"], *(answer["answer"] for answer in row["answers"])]).lower()]
+    offset, limit = max(0, offset), min(max(1, limit), 100)
+    return {"total": len(found), "rows": found[offset:offset + limit]}
+
+
+def errors_dataset(run: str, group: str = "", shape: str = "messages", name: str = "", owner: str | None = None) -> dict[str, Any]:
+    """A group of failures as a new dataset with the right answers filled in: ``{ref, id, name, rows, left_out}``.
+
+    Args:
+        group: Id of the group; empty: every failure.
+        shape: ``messages`` (to fine-tune on) or ``preference`` (right answers preferred to the wrong ones).
+
+    Raises:
+        StudioError: no such run, no analysis, or no right answer is known.
+    """
+    import secrets
+
+    from studio import settings
+    from studio.api.who import signed_in
+    from studio.evals import analysis, mending
+    from studio.library import artifacts
+
+    person = signed_in(owner)
+    _own(run, owner)
+    told = analysis.read(run)
+    if shape not in mending.SHAPES:
+        raise StudioError(f"There is no shape '{shape}' for this.", f"Choose {' or '.join(mending.SHAPES)}.", "shape")
+    one = next((each for each in told["groups"] if each["id"] == group), None)
+    if group and one is None:
+        raise StudioError("There is no such group in this analysis.", "Choose one of its groups.", "group")
+    rows, left = mending.rows(analysis.failures(run, group), shape)
+    if not rows:
+        raise StudioError("No right answer is known for these questions.", "Write the answers by hand, or choose another group.", "group")
+    folder = settings.home() / "datasets" / f"mend-{secrets.token_hex(5)}"
+    step = {"method": "errors", "run": run, "group": one["title"] if one else "all", "shape": shape}
+    version = mending.written(folder, rows, left, step)
+    title = " ".join(name.split())[:80] or f"To mend: {one['title'] if one else 'all failures'}"[:80]
+    made = artifacts.add("dataset", title, folder, owner=person, made_from=[(f"run:{run}", "analysed")], meta={
+        "version": True, "stage": "final", "format": version.meta["format"], "rows": version.meta["rows"], "hash": version.hash,
+        "summary": f"{len(rows):,} rows of failed questions"})
+    return {"ref": made["ref"], "id": made["id"], "name": made["name"], "rows": len(rows), "left_out": left}
+
+
+def _own(run: str, owner: str | None) -> dict[str, Any]:
+    """A run this person may see.
+
+    Raises:
+        StudioError: if there is none.
+    """
+    from studio.jobs import store
+
+    row = store.get(run)
+    if scope(owner) not in (None, row["owner"]):
+        raise StudioError(f"There is no run {run}.", "It may have been removed; see the list of runs.")
+    return row
