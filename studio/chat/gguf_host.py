@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.chat.client import Stop
-from studio.chat.host import FLUSH_SECONDS, Result, Sampling
 from studio.chat.llama import Llama, sampling
 from studio.chat.text import PLAIN_NOTE, PLAIN_STOP, merge_system, plain_prompt
+from studio.chat.writing import FLUSH_SECONDS, Result, Sampling
 from studio.errors import StudioError
 
 

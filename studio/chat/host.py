@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studio.chat.text import PLAIN_NOTE, PLAIN_STOP, Detokenizer, merge_system, plain_prompt
 from studio.chat.turn import Turn
+from studio.chat.writing import Result, Sampling, Writer
 from studio.errors import StudioError
 
-FLUSH_SECONDS = 0.05  # text is sent in pieces this far apart: a packet per token would cost more than a small model
 TURN_SECONDS = 0.05
-
-
-@dataclass
-class Sampling:
-    """How the next token is chosen. ``None`` takes the model's own ``generation_config``."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Result:
-    """What a generation was. Times in seconds."""
-
-    prompt_tokens: int
-    completion_tokens: int = 0
-    finish: str = "length"
-    ttft: float | None = None
-    seconds: float = 0.0
-    tokens_per_second: float | None = None
-    note: str = ""
 
 
 class Host:
@@ -93,7 +66,13 @@ class Host:
         self._selected: str | None = None
         self._stale: list[str] = []
         self._running = 0
+        self._counting = threading.Lock()
         self._since = 0.0  # when the turn under way began
+        self._batcher = None
+        if os.environ.get("ATELIER_BATCHING") != "0":
+            from studio.chat import batching
+
+            self._batcher = batching.Batcher(self) if batching.able(self.model) else None
 
     @property
     def threads(self) -> int:
@@ -212,29 +191,42 @@ class Host:
             name: Adapter to answer with.
             note: Passed through to the result.
         """
-        torch = self.torch
         began = time.perf_counter()
-        inner, tokenizer = self._adapters[name] if name else (None, self.tokenizer)
-        stop = sampling.stop + ([] if tokenizer.chat_template else PLAIN_STOP)
-        loop = _Loop(self, inner, Detokenizer(tokenizer, stop), emit, cancelled, self._ends(tokenizer))
-        config = self._config(sampling, len(ids), loop.ends, tokenizer)
-        with self._turn:
+        with self._counting:
             self._running += 1
-            self._since = time.perf_counter()
-            try:
-                self._select(inner)
-                if sampling.seed is not None:
-                    torch.manual_seed(sampling.seed)
-                else:
-                    torch.seed()
-                inputs = torch.tensor([ids], device=self.device)
-                # Learned tokens are put before the text by PEFT's wrapper, not by the layers.
-                model = self._peft if inner and self._peft.peft_config[inner].is_prompt_learning else self.model
-                model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config,
-                               stopping_criteria=[loop])
-            finally:
+        try:
+            inner, tokenizer = self._adapters[name] if name else (None, self.tokenizer)
+            stop = sampling.stop + ([] if tokenizer.chat_template else PLAIN_STOP)
+            writer = Writer(Detokenizer(tokenizer, stop), emit, cancelled, self._ends(tokenizer))
+            config = self._config(sampling, len(ids), writer.ends, tokenizer)
+            # Learned tokens are put before the text by PEFT's wrapper, not by the layers.
+            prompts = bool(inner) and self._peft.peft_config[inner].is_prompt_learning
+            result = Result(prompt_tokens=len(ids), note=note)
+            if self._batcher and not prompts:
+                from studio.chat.batching import Row
+
+                row = Row(self.model, ids, config, writer, inner, sampling.seed, sampling.logprobs)
+                self._batcher.write(row)
+                result.logprobs = row.logprobs if sampling.logprobs is not None else None
+            elif sampling.logprobs is not None:
+                raise StudioError("This model's probabilities cannot be told.", "Leave logprobs out.", "logprobs")
+            else:
+                self._take_turns(ids, config, writer, inner, self._peft if prompts else self.model, sampling.seed)
+            return writer.result(result, began)
+        finally:
+            with self._counting:
                 self._running -= 1
-        return loop.result(Result(prompt_tokens=len(ids), note=note), began)
+
+    def _take_turns(self, ids: list[int], config: Any, writer: Writer, inner: str | None, model: Any, seed: int | None) -> None:
+        """One answer by the library's ``generate``; others get their turn between its tokens."""
+        torch = self.torch
+        with self._turn:
+            self._since = time.perf_counter()
+            self._select(inner)
+            torch.manual_seed(seed) if seed is not None else torch.seed()
+            inputs = torch.tensor([ids], device=self.device)
+            model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config,
+                           stopping_criteria=[_Loop(self, inner, writer)])
 
     def explore(self, messages: list[dict[str, str]], way: dict[str, Any], prefix: list[int], name: str | None = None) -> dict[str, Any]:
         """One answer with what the model thought at every token; see :func:`studio.lab.decoding.explore`. Nobody else runs
@@ -276,7 +268,7 @@ class Host:
                                   repetition_penalty=pick("repetition_penalty", 1.0), pad_token_id=pad,
                                   eos_token_id=sorted(ends) or None, use_cache=True, num_beams=1)
         if temperature > 0:
-            config.temperature = temperature
+            config.temperature = float(temperature)
             config.top_p, config.top_k = pick("top_p", 1.0), int(pick("top_k", 0))
             if min_p := pick("min_p", 0.0):
                 config.min_p = min_p
@@ -302,47 +294,16 @@ class Host:
 class _Loop:
     """A stopping criterion, because ``generate`` calls it exactly once per token with nothing half done."""
 
-    def __init__(self, host: Host, inner: str | None, text: Detokenizer, emit: Callable[[str], None],
-                 cancelled: threading.Event, ends: set[int]):
-        self.host, self.inner, self.text = host, inner, text
-        self.emit, self.cancelled, self.ends = emit, cancelled, ends
-        self.finish = ""
-        self.first = self.last = self.flushed = 0.0
+    def __init__(self, host: Host, inner: str | None, writer: Writer):
+        self.host, self.inner, self.writer = host, inner, writer
         self.no, self.yes = (host.torch.tensor([value], device=host.device) for value in (False, True))
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        if not self.finish:
-            self._token(int(input_ids[0, -1]))
-            if not self.finish:
+        if not self.writer.finish:
+            self.writer.token(int(input_ids[0, -1]))
+            if not self.writer.finish:
                 self.host.step_aside(self.inner)
-                if self.cancelled.is_set():
-                    self.finish = "cancelled"
-        return self.yes if self.finish else self.no
-
-    def _token(self, token: int) -> None:
-        now = self.last = time.perf_counter()
-        self.first = self.first or now
-        self.text.tokens.append(token)
-        if token in self.ends:
-            self.finish = "stop"
-        elif self.text.stop or now - self.flushed >= FLUSH_SECONDS:
-            if piece := self.text.piece():
-                self.flushed = now
-                self.emit(piece)
-            if self.text.stopped:
-                self.finish = "stop"
-
-    def result(self, result: Result, began: float) -> Result:
-        if piece := self.text.piece(final=True):
-            self.emit(piece)
-        result.finish = "stop" if self.text.stopped else self.finish or "length"
-        result.completion_tokens = n = len(self.text.tokens)
-        result.seconds = time.perf_counter() - began
-        if n:
-            result.ttft = self.first - began
-        if n > 1 and self.last > self.first:
-            result.tokens_per_second = (n - 1) / (self.last - self.first)
-        return result
+        return self.yes if self.writer.finish else self.no
 
 
 def _template(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:

@@ -12,14 +12,17 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from studio.chat.host import Host, Result, Sampling
+from studio.chat.writing import Result, Sampling
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from studio.chat.host import Host
 
 MAX_PARALLEL = 16
 PING_SECONDS = 1.0  # a comment line while nothing comes, so that the reader knows that the engine lives
