@@ -130,20 +130,56 @@ def _rows(ref: str) -> int:
     return rows.get("train", 0) if isinstance(rows, dict) else rows if isinstance(rows, int) else 0
 
 
-class Generation:
+class Replies:
+    """Replies that stand in a journal before anybody uses them, so that a run that goes on asks nothing twice."""
+
+    def __init__(self, journal: llm.Journal):
+        self.journal = journal
+        self._failures: list[tuple[str, dict[str, Any]]] = []
+        self._lock = threading.Lock()
+
+    def replied(self, key: str, client: llm.Client, messages: llm.Messages, n: int,
+                over: dict[str, Any]) -> tuple[list[llm.Answer], bool]:
+        """(answers, fresh?) from the journal or from the server.
+
+        A failure is written down only when something succeeds after it. So a server that dies leaves no failures
+        behind that a resumed run would believe.
+        """
+        record = self.journal.done(key)
+        if record is not None:
+            if "failed" in record:
+                raise llm.Failed(*record["failed"])
+            answers = [llm.Answer(**answer) for answer in record["answers"]]
+            for answer in answers:
+                client.count(answer)
+            return answers, False
+        try:
+            answers = client.ask(messages, n, **over)
+        except llm.Failed as err:
+            with self._lock:
+                self._failures.append((key, {"failed": [err.reason, err.detail]}))
+            raise
+        with self._lock:
+            for failed in self._failures:
+                self.journal.put(*failed)
+            self._failures.clear()
+            self.journal.put(key, {"answers": [asdict(answer) for answer in answers]})
+        return answers, True
+
+
+class Generation(Replies):
     """See the module. ``kept`` rows so far; ``recent`` the newest texts; ``dropped`` by reason."""
 
     def __init__(self, recipe: Any, out: Writer, ctx: Context, client: llm.Client, journal: llm.Journal,
                  source: str = ""):
-        self.recipe, self.out, self.ctx, self.client, self.journal = recipe, out, ctx, client, journal
+        super().__init__(journal)
+        self.recipe, self.out, self.ctx, self.client = recipe, out, ctx, client
         self.source = source or f"made by {client.label}"
         self.seen = Seen(recipe.near_duplicates)
         self.recent: deque[str] = deque(maxlen=RECENT)
         self.kept = self.settled = 0
         self.dropped: Counter[str] = Counter()
         self.tired = False
-        self._failures: list[tuple[str, dict[str, Any]]] = []
-        self._lock = threading.Lock()
         self._fresh = 0
         self._began = time.monotonic()
 
@@ -281,42 +317,15 @@ class Generation:
         self.ctx.warning("too_few_rows", f"{self.kept:,} of {want:,} rows were made: {why}{said}",
                          "Widen the task, give more topics, raise the temperature, or ask a stronger model.")
 
-    # ---- the journal
-
-    def replied(self, key: str, client: llm.Client, messages: llm.Messages, n: int,
-                over: dict[str, Any]) -> tuple[list[llm.Answer], bool]:
-        """(answers, fresh?) from the journal or from the server.
-
-        A failure is written down only when something succeeds after it. So a server that dies leaves no failures
-        behind that a resumed run would believe.
-        """
-        record = self.journal.done(key)
-        if record is not None:
-            if "failed" in record:
-                raise llm.Failed(*record["failed"])
-            answers = [llm.Answer(**answer) for answer in record["answers"]]
-            for answer in answers:
-                client.count(answer)
-            return answers, False
-        try:
-            answers = client.ask(messages, n, **over)
-        except llm.Failed as err:
-            with self._lock:
-                self._failures.append((key, {"failed": [err.reason, err.detail]}))
-            raise
-        with self._lock:
-            for failed in self._failures:
-                self.journal.put(*failed)
-            self._failures.clear()
-            self.journal.put(key, {"answers": [asdict(answer) for answer in answers]})
-        return answers, True
-
 
 class Asker:
     """Asks on behalf of one job: ``ask("answer", messages)`` is a checked text; each name is asked once in a run's
-    life."""
+    life.
 
-    def __init__(self, run: Generation, key: str):
+    ``run`` is a :class:`Generation`, or any :class:`Replies` with a ``recipe`` and a ``client``.
+    """
+
+    def __init__(self, run: Any, key: str):
         self.run, self.key, self.fresh = run, key, False
         self.rng = random.Random(f"{run.recipe.seed}/{key}")
 
