@@ -6,9 +6,11 @@ perplexity is its exponential. Models with other tokenizers count other tokens, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -18,13 +20,15 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from studio.errors import StudioError
-from studio.jobs.files import read_json, write_json
+from studio.evals.results import LOSS, NUMBER, SHARE, Results, Sample
 from studio.library import refs
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
 
 MOST = 16  # models of one comparison
-SHOWN = 3  # answers of each model that the live view shows
+TASK = "heldout"  # what results call it
+SHARES = ("exact", "normalised", "contains", "number", "regex", "json_schema")  # rewards that say right or wrong
+METRICS = {"perplexity": LOSS, "loss": LOSS, "bits_per_byte": LOSS}
 Row = dict[str, Any]
 
 
@@ -105,6 +109,16 @@ class Scores:
             return None, None
         return statistics.fmean(found), statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else None
 
+    def figures(self) -> dict[str, tuple[float, float | None]]:
+        """Metric -> (value, standard error); that of the loss is the one of a ratio of sums over rows."""
+        counted = [(lost, count) for lost, count in zip(self.losses, self.tokens, strict=True) if count]
+        loss, tokens, n = self.loss, sum(self.tokens), len(counted)
+        error = math.sqrt(n / (n - 1) * math.fsum((lost - loss * count) ** 2 for lost, count in counted)) / tokens if n > 1 else None
+        perplexity, bits = math.exp(min(loss, 700.0)), tokens / math.log(2) / max(1, self.bytes)
+        made = {"loss": (loss, error), "perplexity": (perplexity, None if error is None else error * perplexity),
+                "bits_per_byte": (loss * bits, None if error is None else error * bits)} if tokens else {}
+        return made | {name: (mean, error) for name in self.rewards for mean, error in [self.mean(name)] if mean is not None}
+
     def line(self) -> dict[str, Any]:
         """The model's line of the table."""
         loss = self.loss
@@ -164,27 +178,28 @@ class Compare(Method):
 
     @classmethod
     def _all(cls, recipe: CompareRecipe, ctx: Any, items: list[Item], functions: list) -> dict[str, Any]:
-        from studio.trainers import load
+        from studio.aligners import data
 
         models = [opened(ref) for ref in recipe.models]
-        known, table = ctx.run_dir / "compared", []
-        known.mkdir(exist_ok=True)
+        results, table = Results(ctx, recipe), []
+        results.task(TASK, data.refs_label(recipe.dataset), "perplexity", metrics(functions))
+        for ref, model in zip(recipe.models, models, strict=True):
+            results.model(ref, model.label)
         for number, model in enumerate(models):
-            kept = known / f"{number}.json"
-            if not (done := read_json(kept)):
+            if not results.finished(number, TASK):
                 scores = cls._one(recipe, ctx, number, model, items, functions)
                 if scores is None:
                     break
-                done = {"line": scores.line(), "rows": _told(items, scores)}
-                write_json(kept, done)
-                cls._tell(ctx, number, model, items, done)
-            table.append({"model": recipe.models[number], "label": model.label} | done["line"])
+                results.add(number, TASK, told(items, scores), scores.figures(), line=scores.line())
+                ctx.metric(number + 1, {name: value for name, value in scores.line().items() if not name.endswith("_stderr")})
+            table.append({"model": recipe.models[number], "label": model.label} | results.facts_of(number, TASK)["line"])
             ctx.progress(number + 1, len(models))
-        if len(table) < len(models) and not table:
+        if not table:
             return {"table": []}
         _other_words(models, ctx)
-        cls._write(recipe, ctx, models[:len(table)], known)
-        return {"table": table, "samples": len(items), "dataset": recipe.dataset}
+        cls._write(recipe, ctx, models[:len(table)], results)
+        made = results.finish([(recipe.dataset, "data")])
+        return made | {"table": table, "samples": len(items), "dataset": recipe.dataset}
 
     @classmethod
     def _one(cls, recipe: CompareRecipe, ctx: Any, number: int, model: refs.ModelRef, items: list[Item],
@@ -201,27 +216,17 @@ class Compare(Method):
                         warn=lambda code, text, hint: ctx.warning(code, f"{model.label}: {text}", hint))
 
     @staticmethod
-    def _tell(ctx: Any, number: int, model: refs.ModelRef, items: list[Item], done: dict[str, Any]) -> None:
-        from studio.rewards.base import question_of
-
-        line = done["line"]
-        ctx.metric(number + 1, {name: value for name, value in line.items() if not name.endswith("_stderr")})
-        ctx.log(f"{model.label}: " + ", ".join(f"{name} {value:.4g}" for name, value in line.items() if value is not None))
-        answered = [(item, row) for item, row in zip(items, done["rows"], strict=True) if row["answer"] is not None]
-        for item, row in answered[:SHOWN]:
-            ctx.sample(number + 1, question_of(item.asked["prompt"]), row["answer"], model.label)
-
-    @staticmethod
-    def _write(recipe: CompareRecipe, ctx: Any, models: list[refs.ModelRef], known: Path) -> None:
-        path = ctx.output / "answers.jsonl"
-        with path.open("w", encoding="utf-8") as out:
+    def _write(recipe: CompareRecipe, ctx: Any, models: list[refs.ModelRef], results: Results) -> None:
+        """The answers as plain rows as well."""
+        with (ctx.output / "answers.jsonl").open("w", encoding="utf-8") as out:
             for number, model in enumerate(models):
-                for place, row in enumerate((read_json(known / f"{number}.json") or {})["rows"]):
-                    line = {"model": recipe.models[number], "label": model.label, "row": place} | row
+                for place, one in enumerate(results.samples_of(number, TASK)):
+                    scores = one["scores"]
+                    loss = scores.pop("loss", None)
+                    line = {"model": recipe.models[number], "label": model.label, "row": place, "prompt": one["prompt"] or None,
+                            "expected": one["target"], "answer": one["answer"] if one["more"]["asked"] else None,
+                            "rewards": {name: value for name, value in scores.items() if name not in METRICS}, "loss": loss}
                     out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        name = recipe.name or f"Answers of {len(models)} models"
-        ctx.artifact("file", path, name, {"method": "eval/compare", "models": len(models)},
-                     [*((ref, "scored") for ref in recipe.models[:len(models)]), (recipe.dataset, "data")])
 
 
 def opened(ref: str, field_name: str = "models") -> refs.ModelRef:
@@ -427,14 +432,29 @@ def written(model: Any, tokenizer: Any, prompts: list[Any], most: int,
     return made, count
 
 
-def _told(items: list[Item], scores: Scores) -> list[Row]:
-    """What is kept of each row: question, expected answer, answer, rewards, loss a token."""
+def told(items: list[Item], scores: Scores) -> list[Sample]:
+    """The answers as results keep them: question, expected answer, answer, loss a token, rewards."""
     from studio.rewards.base import question_of
 
-    return [{"prompt": question_of(item.asked["prompt"]) if item.asked else None, "expected": item.text,
-             "answer": scores.answers[i], "rewards": {name: values[i] for name, values in scores.rewards.items()},
-             "loss": _rounded(scores.losses[i] / scores.tokens[i]) if scores.tokens[i] else None}
-            for i, item in enumerate(items)]
+    made, seen = [], {}
+    for i, item in enumerate(items):
+        question = question_of(item.asked["prompt"]) if item.asked else ""
+        name = hashlib.blake2b(f"{question}\0{item.text}".encode(), digest_size=8).hexdigest()
+        seen[name] = seen.get(name, 0) + 1
+        loss = scores.losses[i] / scores.tokens[i] if scores.tokens[i] else None
+        values = {"loss": loss, "perplexity": None if loss is None else math.exp(min(loss, 700.0))} | {
+            name: values[i] for name, values in scores.rewards.items()}
+        tags = {key: str(value) for key, value in (item.asked or {}).items() if key not in ("prompt", "answer") and isinstance(
+            value, (str, int, float)) and len(str(value)) <= 60}
+        made.append(Sample(name if seen[name] == 1 else f"{name}~{seen[name]}", question, scores.answers[i] or "", item.text,
+                           {key: _rounded(value) for key, value in values.items() if _rounded(value) is not None}, tags,
+                           {"asked": scores.answers[i] is not None, "tokens": scores.tokens[i]}))
+    return made
+
+
+def metrics(functions: list) -> dict[str, dict[str, Any]]:
+    """How the metrics of the held-out rows are read; ``functions`` of :func:`studio.rewards.build`."""
+    return METRICS | {one.__name__: SHARE if re.sub(r"_\d+$", "", one.__name__) in SHARES else NUMBER for one in functions}
 
 
 def _other_words(models: list[refs.ModelRef], ctx: Any) -> None:

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studio.chat.address import is_address
 from studio.jobs.files import read_json, write_json
 
 FILE, SAMPLES, VERSION = "results.json", "samples.jsonl", 1
@@ -123,7 +124,7 @@ class Results:
             ``{"table": [{model, label, TASK/METRIC: value, TASK/METRIC_stderr: …}], "tasks", "seconds", **facts}``.
         """
         folder: Path = self.ctx.output
-        scores, table = [], [dict(model=one["ref"], label=one["label"]) for one in self.models]
+        scores, pairs, table = [], [], [dict(model=one["ref"], label=one["label"]) for one in self.models]
         with (folder / SAMPLES).open("w", encoding="utf-8") as out:
             for number in range(len(self.models)):
                 for task in self.tasks:
@@ -132,16 +133,25 @@ class Results:
                     for metric, (value, error, count) in found["scores"].items():
                         scores.append({"model": number, "task": task, "metric": metric, "value": value, "stderr": error, "n": count})
                         table[number] |= {f"{task}/{metric}": value, f"{task}/{metric}_stderr": error}
+                    pairs.append({"model": number, "task": task} | found["facts"])
                     for line in found["samples"]:
                         out.write(json.dumps({"model": number, "task": task} | line, ensure_ascii=False) + "\n")
         facts = self.facts | facts | {"seconds": round(time.time() - self.began, 2)}
         values = self.recipe.to_dict()
         write_json(folder / FILE, {"version": VERSION, "method": f"{values['kind']}/{values['method']}", "made": time.time(), "models": self.models,
-                                   "tasks": self.tasks, "scores": scores, "facts": told(facts)})
+                                   "tasks": self.tasks, "scores": scores, "pairs": pairs, "facts": told(facts)})
         name = self.recipe.name or f"{', '.join(task['title'] for task in self.tasks.values())[:60]}: {len(self.models)} models"
         self.ctx.artifact("file", folder, name, {"method": f"{values['kind']}/{values['method']}", "models": len(self.models)},
-                          [*((one["ref"], "scored") for one in self.models if ":" in one["ref"] or one["ref"] == "starter"), *(parents or [])])
+                          [*((one["ref"], "scored") for one in self.models if not is_address(one["ref"])), *(parents or [])])
         return {"table": table, "tasks": self.tasks} | told(facts)
+
+    def facts_of(self, model: int, task: str) -> dict[str, Any]:
+        """The facts of a finished pair."""
+        return (read_json(self._place(model, task)) or {"facts": {}})["facts"]
+
+    def samples_of(self, model: int, task: str) -> list[dict[str, Any]]:
+        """The answers of a finished pair."""
+        return (read_json(self._place(model, task)) or {"samples": []})["samples"]
 
     def _place(self, model: int, task: str) -> Path:
         return place(self.kept, model, task)
