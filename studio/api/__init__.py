@@ -7,6 +7,8 @@ person on a shared Space, whose own things alone are shown; ``None``, everywhere
 from studio.api.arena import (arena, arena_dataset, arena_poll, arena_setup, arena_start, arena_stop, arena_table,
                               arena_vote)
 from studio.api.backends import backend_check, backends, keep_token
+from studio.api.bench import (bench_delete, bench_form, bench_list, bench_load, bench_preview, bench_save, bench_suggest,
+                              bench_try)
 from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_load, chat_open, chat_poll,
                              chat_rename, chat_retry, chat_save, chat_settings, chat_setup, chat_stop, engine_for,
                              engines, unload)
@@ -37,6 +39,7 @@ __all__ = [
     "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try", "inspect", "preview", "upload",
     "extra_fields", "workspace", "merge_methods", "merge_check", "merge_look", "merge_export", "merge_import",
     "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
+    "bench_delete", "bench_form", "bench_list", "bench_load", "bench_preview", "bench_save", "bench_suggest", "bench_try",
     "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",

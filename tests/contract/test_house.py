@@ -33,6 +33,7 @@ APPROVED = {
     "extra_fields", "workspace", "chat_rename", "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open",
     "chat_poll", "chat_settings", "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
+    "bench_delete", "bench_form", "bench_list", "bench_load", "bench_preview", "bench_save", "bench_suggest", "bench_try",
     "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
     "lab_decode", "lab_tokens", "lab_ways", "backends", "backend_check", "keep_token",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",
