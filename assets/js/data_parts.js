@@ -99,7 +99,7 @@
 
     item(spec, line) {
       if (line.trim().startsWith("{")) try { return JSON.parse(line); } catch { /* left as text, for the recipe to refuse */ }
-      const text = line.replace(/\\(\\|n)/g, (_, c) => (c === "n" ? "\n" : "\\")).trim();
+      const text = line.trim().replace(/\\(\\|n)/g, (_, c) => (c === "n" ? "\n" : "\\"));
       return typeof (spec.default || [])[0] === "number" && isFinite(Number(text)) ? Number(text) : text;
     }
 

@@ -51,15 +51,15 @@ class Benchmark(BaseModel):
                          "empty, the options listed in the question as (A), (B) … are taken.", widget="text", max_length=4000,
                          when={"metric": ["multiple_choice"]})
     description: str = field("", "Before everything", "Said once before the examples and the question, as a system message where models "
-                             "have one.", widget="text", max_length=20_000, group="method")
+                             "have one.", widget="text", max_length=20_000)
     num_fewshot: int = field(0, "Examples", "Solved examples shown before each question. Untuned models need some to see the form.",
                              group="method", ge=0, le=32)
     fewshot_dataset: str = field("", "Examples from", "Another dataset with the same columns, e.g. a training part. Left empty, rows of the "
-                                 "dataset are set aside for them.", widget="dataset", group="method", max_length=1000)
-    max_gen_toks: int = field(128, "Longest answer", "Answers are cut at so many tokens.", unit="tokens", group="method", ge=1, le=8192,
+                                 "dataset are set aside for them.", widget="dataset", group="advanced", max_length=1000)
+    max_gen_toks: int = field(128, "Longest answer", "Answers are cut at so many tokens.", unit="tokens", ge=1, le=8192,
                               when={"metric": [name for name in _TITLES if METRICS.get(name).output == "text"]})
     until: list[str] = field(["\n\n"], "Stop at", "Texts that end an answer, one a line; \\n is a new line. Untuned models go on with "
-                             "questions of their own otherwise.", widget="lines", group="method", max_length=8,
+                             "questions of their own otherwise.", widget="lines", max_length=8,
                              when={"metric": [name for name in _TITLES if METRICS.get(name).output == "text"]})
     limit: int = field(200, "Questions", "How many at most. Four times as many halve the standard error.", ge=1, le=20_000)
     tags: list[str] = field([], "Group by", "Columns by which results can be grouped later: topic, level, source.", widget="lines",

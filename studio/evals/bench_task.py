@@ -41,9 +41,11 @@ def load(**_):
     """The questions, and the examples where there are some."""
     from datasets import Dataset
 
-    files = {"test": HERE / "test.jsonl", "fewshot": HERE / "fewshot.jsonl"}
-    return {split: Dataset.from_list([json.loads(line) for line in file.open(encoding="utf-8")])
-            for split, file in files.items() if file.exists()}
+    def rows(name):
+        return Dataset.from_list([json.loads(line) for line in (HERE / name).open(encoding="utf-8")])
+
+    shots = {"fewshot": rows("fewshot.jsonl")} if (HERE / "fewshot.jsonl").exists() else {}
+    return {"test": rows("test.jsonl")} | shots
 '''
 _EXACT = '''
 

@@ -110,11 +110,15 @@ class Harness(Method):
 
     @classmethod
     def run(cls, recipe: HarnessRecipe, ctx: Any) -> dict[str, Any]:
+        from studio.evals import bench_task
         from studio.evals.results import Results
         from studio.trainers import load
 
         load.quiet()
-        return Run(recipe, ctx, Results(ctx, recipe)).all()
+        try:
+            return Run(recipe, ctx, Results(ctx, recipe)).all()
+        finally:
+            bench_task.close()  # judges of own benchmarks
 
 
 class Run:

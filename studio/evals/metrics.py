@@ -140,20 +140,6 @@ def best(values: Sequence[float]) -> float:
     return max(values, default=0.0)
 
 
-def single(name: str, value: Any) -> float | None:
-    """What one answer's entry in lm-evaluation-harness' samples says as a number, or ``None``.
-
-    BLEU and chrF of a whole set are no mean over answers, so the harness keeps (references, answer) pairs; the number of one
-    answer is sacrebleu's sentence score.
-    """
-    if isinstance(value, bool | int | float):
-        return float(value)
-    if name in SENTENCE and isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[1], str):
-        references = [value[0]] if isinstance(value[0], str) else list(value[0])
-        return SENTENCE[name](value[1], references)
-    return None
-
-
 class Choice(Metric):
     title = "Multiple choice"
     help = "Which option the model holds likeliest. Nothing is written, so it is fast and suits small and untuned models."
@@ -425,9 +411,6 @@ def sentence_chrf(answer: str, references: list[str], word_order: int = 0) -> fl
     import sacrebleu
 
     return float(sacrebleu.sentence_chrf(answer, references, word_order=word_order).score)
-
-
-SENTENCE = {"bleu": sentence_bleu, "chrf": sentence_chrf, "chrf++": lambda answer, right: sentence_chrf(answer, right, 2)}
 
 
 def streams(references: list[list[str]]) -> list[list[str]]:
