@@ -30,4 +30,15 @@ def errors_dataset(data: dict, request: gr.Request) -> dict:
                               str(data.get("name") or ""), need_login(request))
 
 
-FUNCTIONS = [eval_pairs, errors, errors_answers, errors_dataset]
+@answer
+def ablation(data: dict, request: gr.Request) -> dict:
+    runs = data.get("runs") if isinstance(data.get("runs"), list) else []
+    return api.ablation([str(run) for run in runs][:60], owner_of(request))
+
+
+@answer
+def leaderboard(data: dict, request: gr.Request) -> dict:
+    return api.leaderboard(owner_of(request))
+
+
+FUNCTIONS = [ablation, leaderboard, eval_pairs, errors, errors_answers, errors_dataset]

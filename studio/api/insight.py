@@ -106,6 +106,69 @@ def errors_dataset(run: str, group: str = "", shape: str = "messages", name: str
     return {"ref": made["ref"], "id": made["id"], "name": made["name"], "rows": len(rows), "left_out": left}
 
 
+def ablation(runs: list[str], owner: str | None = None) -> dict[str, Any]:
+    """What changed in the recipe and what changed in the score, over any set of runs. A sweep stands for its trials, an evaluation for
+    each of its models.
+
+    Args:
+        runs: The first is what the others are compared with.
+
+    Returns:
+        ``{entries: [{run, label, kind, method, state, model}], fields: [{name, title, values, default}], scores: [{task, title, metric,
+        higher_is_better, best, values: [{value, stderr, n, delta, low, high, p, sure, worse} | None]}], effects: [{field, title, a, b, from, to,
+        scores: [{task, metric, delta, low, high, sure, worse}]}]}``. ``fields`` are those alone that are not the same everywhere; ``values``
+        stand in the order of the entries; ``effects`` are pairs of entries that differ in one field; a score of task ``""`` is
+        the run's own.
+
+    Raises:
+        StudioError: an unknown run, or fewer than two.
+    """
+    from studio.api.runs import _label
+    from studio.evals import ablation as table
+    from studio.evals import finished
+    from studio.jobs import store
+    from studio.library import artifacts
+
+    rows: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        row = _own(run, owner)
+        found = sorted(store.find(parent=run, limit=1000), key=lambda one: one["created"]) if row["kind"] == "sweep" else [row]
+        rows |= {one["id"]: one for one in found if one["state"] == "succeeded" or row["kind"] != "sweep"}
+    made = {run: [one["ref"] for one in artifacts.listed(("model", "adapter"), run_id=run)] for run in rows}
+    labels = {run: f"{row['tag']}" if row["parent"] and row["tag"] else row["name"] or _label(row) for run, row in rows.items()}
+    for run in [run for run, label in labels.items() if list(labels.values()).count(label) > 1]:
+        labels[run] = f"{labels[run]} · {run[-4:]}"
+    return table.table(list(rows.values()), finished.every(scope(owner)), made, labels)
+
+
+def leaderboard(owner: str | None = None) -> dict[str, Any]:
+    """Every model of the workspace, and every one that was evaluated, with its newest score on each task.
+
+    Returns:
+        ``{tasks: [{name, task, title, metric, higher_is_better, low, high, models, ways, best}], mean_of: [task names], rows: [{ref, label, kind, id,
+        run, method, created, size, parameters, line: [{ref, label}], parents: [{ref, label, role}], cost: {seconds, all_seconds, runs, device},
+        mean, scores: {task name: {value, stderr, n, run, metric, settings, times, differs}}}]}``. ``line`` leads from the first ancestor to
+        the model's base; ``all_seconds`` counts its ancestors' runs; ``mean`` is over the tasks of ``mean_of``, which all evaluated
+        models were asked; ``differs`` marks a score that was measured unlike most of its column (questions, settings).
+    """
+    from studio.api.family import _library
+    from studio.api.library import datasets, models
+    from studio.evals import finished
+    from studio.evals import leaderboard as board
+    from studio.jobs import backends, store
+
+    nodes, found = _library(owner, True)
+    edges: dict[str, list[tuple[str, str]]] = {}
+    for edge in found.values():
+        edges.setdefault(edge["child"], []).append((edge["parent"], edge["role"]))
+    every = models(owner)
+    names = {ref: node["label"] for ref, node in nodes.items() if node["label"]} | {one["ref"]: one["label"] for one in [*datasets(owner), *every]}
+    names |= {f"run of {one['ref']}": one["run_id"] for one in every if one["run_id"]}
+    runs = {row["id"]: row for row in store.find(owner=scope(owner), limit=10_000)}
+    places = {run: place for run, row in runs.items() if (place := backends.label(row["backend"]))}
+    return board.board(every, finished.every(scope(owner)), runs, edges, names, places)
+
+
 def _own(run: str, owner: str | None) -> dict[str, Any]:
     """A run this person may see.
 

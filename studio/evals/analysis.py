@@ -159,9 +159,9 @@ def gathered(evaluations: list[finished.Evaluation], sides: list[dict[str, Any]]
             continue
         rules[task] = rule = _rule(facts, [line["scores"][facts["main"]] for _, line in lines], recipe)
         asked: dict[str, dict[str, Any]] = {}
-        start = common_start(list({line["prompt"] for _, line in lines}))
+        shared = common(list({line["prompt"] for _, line in lines}))
         for number, line in lines:
-            question = asked.setdefault(line["id"], {"task": task, "id": line["id"], **wording(line, start), "target": line["target"],
+            question = asked.setdefault(line["id"], {"task": task, "id": line["id"], **wording(line, shared), "target": line["target"],
                                                      "tags": line["tags"], "answers": [], "failed": []})
             score = line["scores"][facts["main"]]
             failed = score < rule["limit"] if rule["below"] else score > rule["limit"]
@@ -187,21 +187,24 @@ def _rule(facts: dict[str, Any], scores: list[float], recipe: AnalyseRecipe) -> 
                    "words": f"the worst {recipe.worst:.0%} of the answers, {facts['main']} {'below' if below else 'above'} {limit:.4g}"}
 
 
-def common_start(prompts: list[str]) -> int:
-    """How many characters all prompts of a task begin with: instructions and examples that say nothing of one question."""
+def common(prompts: list[str]) -> tuple[int, int]:
+    """How many characters all prompts of a task begin and end with: instructions, examples and signs of a template, which say nothing
+    of one question."""
     if len(prompts) < 2:
-        return 0
-    start = os.path.commonprefix(prompts)
-    cut = max(start.rfind("\n\n") + 2 if "\n\n" in start else 0, start.rfind("\nuser: ") + 1, start.rfind("<|im_start|>user"))
-    return max(cut, 0)
+        return 0, 0
+    start, end = os.path.commonprefix(prompts), os.path.commonprefix([prompt[::-1] for prompt in prompts])[::-1]
+    cut = max(start.rfind("\n") + 1, start.rfind(">") + 1)  # not amid the words of the question
+    end = end[min((place for sign in ("\n", "<") if (place := end.find(sign)) >= 0), default=len(end)):]
+    return cut, min(len(end), min(map(len, prompts)) - cut)
 
 
-def wording(line: dict[str, Any], start: int) -> dict[str, Any]:
+def wording(line: dict[str, Any], shared: tuple[int, int]) -> dict[str, Any]:
     """``{prompt, question, messages?}``: what was asked, without what all questions share."""
     prompt, more = line["prompt"], line["more"]
     messages = more.get("messages") or turns(prompt)
     asked = [turn for turn in messages if turn.get("role") == "user"]
-    question = more.get("question") or (str(asked[-1].get("content") or "") if asked else prompt[start:])
+    own = prompt[shared[0]:len(prompt) - shared[1]]
+    question = more.get("question") or (str(asked[-1].get("content") or "") if asked else own)
     return {"prompt": prompt, "question": str(question).strip() or prompt.strip()} | ({"messages": messages} if messages else {})
 
 

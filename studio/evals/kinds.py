@@ -10,7 +10,8 @@ from typing import Any
 KINDS = {
     "empty": "no answer", "refusal": "refuses", "repeats": "repeats itself", "cut": "cut at its greatest length",
     "language": "in another language", "close_choice": "the right option came a close second", "choice": "another option, clearly",
-    "form": "right, but not in the form asked for", "no_number": "no number where one is asked for", "number": "another number",
+    "unlikely": "other words were likelier than the right ones", "form": "right, but not in the form asked for",
+    "no_number": "no number where one is asked for", "number": "another number",
     "partly": "partly right", "short": "much shorter than the right answer", "long": "much longer than the right answer",
     "other": "something else",
 }
@@ -24,6 +25,8 @@ _WORD = re.compile(r"\w+")
 def kind_of(answer: str, target: str, more: dict[str, Any] | None = None, prompt: str = "") -> str:
     """Key of :data:`KINDS`."""
     more = more or {}
+    if "loglikelihood" in more and not more.get("options"):
+        return "unlikely"
     if not answer.strip():
         return "empty"
     if more.get("options"):
@@ -36,7 +39,13 @@ def kind_of(answer: str, target: str, more: dict[str, Any] | None = None, prompt
         return "cut"
     if _other_language(answer, target or prompt):
         return "language"
-    return _against(answer, target) if target.strip() else "other"
+    found = [_against(answer, one) for one in alternatives(target)]
+    return min(found, key=list(KINDS).index, default="other")
+
+
+def alternatives(target: str) -> list[str]:
+    """Right answers of a task that takes several; they come as one text."""
+    return [one.strip() for one in target.split(" | ") if one.strip()]
 
 
 def _against(answer: str, target: str) -> str:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from studio.evals.kinds import alternatives
+
 SHAPES = {"messages": "questions with the right answers, to fine-tune on",
           "preference": "the right answer preferred to the model's own wrong one, to align with"}
 
@@ -18,7 +20,7 @@ def rows(failures: list[dict[str, Any]], shape: str = "messages") -> tuple[list[
     made: dict[str, dict[str, Any]] = {}
     left = 0
     for line in failures:
-        right = line["target"].strip()
+        right = next(iter(alternatives(line["target"])), "")
         asked = line.get("messages") or [{"role": "user", "content": line["question"]}]
         tags = {"task": line["task"]} | line["tags"]
         wrong = dict.fromkeys(answer["answer"].strip() for answer in line["answers"] if answer["failed"]) if shape == "preference" else {}

@@ -110,8 +110,17 @@ def pairs(a: Evaluation, one: int, b: Evaluation, two: int, resamples: int = RES
     return found
 
 
+def change(a: Evaluation, one: int, b: Evaluation, two: int, task: str, metric: str, higher: bool = True,
+           resamples: int = RESAMPLES) -> dict[str, Any]:
+    """``{delta, low, high, p, n, sure, worse}`` of one metric of one task, without the examples."""
+    left, right = ({line["id"]: line for line in side.answers(number, task)} for side, number in ((a, one), (b, two)))
+    both = [(left[key], right[key]) for key in left if key in right]
+    line = _line(a, one, b, two, task, metric, {"higher_is_better": higher}, both, resamples, 0, examples=False) or {}
+    return {key: line[key] for key in ("delta", "low", "high", "p", "n", "sure", "worse") if key in line}
+
+
 def _line(a: Evaluation, one: int, b: Evaluation, two: int, task: str, metric: str, how: dict[str, Any], both: list[tuple],
-          resamples: int, seed: int) -> dict[str, Any] | None:
+          resamples: int, seed: int, examples: bool = True) -> dict[str, Any] | None:
     scores = (a.score(one, task, metric), b.score(two, task, metric))
     if any(score is None or score["value"] is None for score in scores):
         return None
@@ -131,7 +140,7 @@ def _line(a: Evaluation, one: int, b: Evaluation, two: int, task: str, metric: s
     better, lost = made.pop("better"), made.pop("worse")
     return made | {"metric": metric, "a": values[0], "b": values[1], "higher_is_better": higher, "sure": sure,
                    "worse": not up and made["delta"] != 0, "worse_answers": lost, "better_answers": better,
-                   "low_bound": how.get("low"), "high_bound": how.get("high"), "flips": flips(known, metric, higher)}
+                   "low_bound": how.get("low"), "high_bound": how.get("high"), "flips": flips(known, metric, higher) if examples else []}
 
 
 def _has(line: dict[str, Any], metric: str) -> bool:

@@ -40,7 +40,7 @@ def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.Model
                                "eval_loss_before": dict(evals).get(0), "samples": len(made.samples),
                                "validation_samples": len(held.samples), "tokens": tokens,
                                "seconds": round(trainer.memory["seconds"], 2),
-                               "wall_seconds": round(time.time() - began, 2),}
+                               "wall_seconds": round(time.time() - began, 2), "device": device(trainer)}
     if summary["seconds"]:
         summary["tokens_per_second"] = round(summary["tokens"] / summary["seconds"], 1)
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -63,6 +63,14 @@ def finish(trainer: Any, tokenizer: Any, recipe: Any, ctx: Any, base: refs.Model
         meta |= bases.meta(ctx.run_dir)
     ctx.artifact("adapter" if adapter else "model", ctx.output, name, meta, parents)
     return {k: v for k, v in summary.items() if v is not None}
+
+
+def device(trainer: Any) -> str:
+    """What it was trained on: the name of the GPU, or ``cpu``."""
+    import torch
+
+    kind = trainer.args.device.type
+    return torch.cuda.get_device_name(trainer.args.device) if kind == "cuda" else kind
 
 
 def native_dtype(base: refs.ModelRef | None) -> str | None:

@@ -38,10 +38,12 @@ APPROVED = {
     "lab_decode", "lab_tokens", "lab_ways", "backends", "backend_check", "keep_token",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",
     "sweep", "sweep_fields", "flow", "family",
-    "eval_pairs", "errors", "errors_answers", "errors_dataset",
+    "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard",
     "merge_methods", "merge_check", "merge_look", "merge_export", "merge_import",
     "data_redo", "data_report", "data_row", "data_rows", "data_save_pipeline", "data_steps", "data_undo",
     "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
+    "collections", "collection", "collection_save", "collection_add", "collection_remove", "collection_build", "collection_chunks",
+    "collection_document", "collection_let_in", "retrieval_ask", "retrieval_poll", "retrieval_stop",
     "measure", "notify_settings", "notify_save", "notify_test",
 }
 

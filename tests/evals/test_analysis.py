@@ -123,6 +123,7 @@ def test_scores_without_a_scale_count_their_worst_part():
     ("The answer is 4.", "4", {}, "form"), ("Paris", "paris.", {}, "form"), ("17", "18", {}, "number"), ("several", "18", {}, "no_number"),
     ("There are 12 eggs and 3 hens, so 1,200", "1200", {}, "form"), ("A dog has four feet", "A dog has four legs", {}, "partly"),
     ("blue", "The grass over there is green in spring", {}, "short"), ("maybe", "green", {}, "other"),
+    ("blue", "green", {"loglikelihood": -4.0}, "unlikely"), ("It is red", "green | red", {}, "form"),
     ("blue", "green", {"options": [["green", -2.1], ["blue", -2.0]]}, "close_choice"),
     ("blue", "green", {"options": [{"text": "green", "loglikelihood": -9.0}, {"text": "blue", "loglikelihood": -2.0}]}, "choice")])
 def test_kinds_of_errors(answer, target, more, kind):
@@ -163,6 +164,8 @@ def test_chinese_questions_have_topics_too():
 def test_a_chat_written_as_text_is_read_back():
     assert analysis.turns("system: Be kind.\nuser: Hello: you?\n") == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello: you?"}]
     assert analysis.turns("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n") == [{"role": "user", "content": "Hi"}]
+    shared = analysis.common(["<s>[user]\nWhat is a cat?\n[end]", "<s>[user]\nWhat is a dog?\n[end]"])
+    assert [analysis.wording({"prompt": "<s>[user]\nWhat is a dog?\n[end]", "more": {}}, shared)["question"]] == ["What is a dog?"]
     assert analysis.turns("Q: What is it?\nA:") == []
 
 
