@@ -53,7 +53,7 @@ class Benchmark(BaseModel):
     description: str = field("", "Before everything", "Said once before the examples and the question, as a system message where models "
                              "have one.", widget="text", max_length=20_000)
     num_fewshot: int = field(0, "Examples", "Solved examples shown before each question. Untuned models need some to see the form.",
-                             group="method", ge=0, le=32)
+                             ge=0, le=32)
     fewshot_dataset: str = field("", "Examples from", "Another dataset with the same columns, e.g. a training part. Left empty, rows of the "
                                  "dataset are set aside for them.", widget="dataset", group="advanced", max_length=1000)
     max_gen_toks: int = field(128, "Longest answer", "Answers are cut at so many tokens.", unit="tokens", ge=1, le=8192,
@@ -66,9 +66,14 @@ class Benchmark(BaseModel):
                             group="advanced", max_length=12)
     shuffle: bool = field(True, "Drawn at random", "Rows are drawn by the seed. Off: the first ones, in the order of the file.", group="advanced")
     seed: int = field(0, "Seed", "Which rows are drawn.", group="advanced", ge=0, le=2**31 - 1)
-    target_delimiter: str = field(" ", "Between question and answer", "What stands between them in the examples and before options. A "
-                                  "blank as a rule.", group="advanced", max_length=40)
+    between: Literal["blank", "line", "nothing"] = field(
+        "blank", "Between question and answer", "What stands between them in the examples and before options, where no chat template does.",
+        group="advanced", choices={"blank": "A blank", "line": "A new line", "nothing": "Nothing"})
     options: dict[str, Any] = field({}, "Options of the metric", "What the metric is told besides.", widget="hidden")
+
+    @property
+    def target_delimiter(self) -> str:
+        return {"blank": " ", "line": "\n", "nothing": ""}[self.between]
 
 
 def parse(values: Any) -> tuple[Benchmark, Metric]:
@@ -84,8 +89,6 @@ def parse(values: Any) -> tuple[Benchmark, Metric]:
     except ValidationError as err:
         raise RecipeError(err, Benchmark) from err
     metric = _of(bench, lambda: metric_of(bench.metric, bench.options))
-    if bench.target_delimiter.strip("\t\n ") and bench.metric == "multiple_choice" and len(bench.target_delimiter) > 20:
-        raise StudioError("That is long for what stands between question and answer.", "A blank is usual.", "target_delimiter")
     if not bench.dataset.strip():
         raise StudioError("No dataset is chosen.", "Choose where the questions come from.", "dataset")
     return bench, metric
