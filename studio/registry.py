@@ -159,7 +159,13 @@ def _families() -> dict[str, Registry]:
     evaluate = Registry("eval", "Evaluate", "scores")
     evaluate.add("harness", "studio.evals.harness:Harness")
     evaluate.add("compare", "studio.evals.compare:Compare")
+    evaluate.add("judge", "studio.evals.judge:Judge")
+    evaluate.add("budget", "studio.evals.budget:Budget")
     evaluate.add("analyse", "studio.evals.analysis:Analyse")
+    evaluate.add("safety", "studio.evals.safety:Safety")
+    evaluate.add("robustness", "studio.evals.robustness:Robustness")
+    evaluate.add("hallucination", "studio.evals.hallucination:Hallucination")
+    evaluate.add("prompt_following", "studio.evals.prompt_following:PromptFollowing")
 
     flow = Registry("flow", "Pipeline", "what its last step makes")
     flow.add("chain", "studio.flows.chain:Chain")
