@@ -297,5 +297,12 @@ def hub_search(data: dict, request: gr.Request) -> Any:
     return api.hub_search(str(data.get("kind") or "model"), str(data.get("query") or "")[:200])
 
 
-FUNCTIONS = [poll, runs, run, submit, stop, resume, remove, reorder, run_script, card, dock, hardware, inspect,
+@answer
+def first_run(data: dict, request: gr.Request) -> dict:
+    """What the first steps train, and the question that is asked before and after."""
+    values = next(preset["values"] for preset in api.presets("sft") if preset["name"] == "first-try")
+    return {"values": values, "question": values["sample_prompts"][0]}
+
+
+FUNCTIONS = [first_run, poll, runs, run, submit, stop, resume, remove, reorder, run_script, card, dock, hardware, inspect,
              preview, validate, measure, notify_settings, notify_save, notify_test, library, lineage, rename, delete, hub_search]

@@ -56,7 +56,7 @@
         ? `<button type="button" class="st-btn st-small" data-queue aria-expanded="${this.open}" aria-controls="st-queue">${esc(t("dock.waiting", { n: Math.max(waiting, queue.length) }))}</button>` : "";
       let html;
       if (!first)
-        html = `<span class="st-dock-idle">${last ? `${studio.pill(last.state)} <button type="button" class="st-link" data-open="${esc(last.id)}" data-kind="${esc(last.kind)}">${esc(last.label)}</button> <span class="st-muted">${esc(studio.ago(last.ended))}</span>` : `<span class="st-muted">${esc(t("dock.idle"))}</span>`}</span>${more}`;
+        html = `<span class="st-dock-idle">${last ? `${studio.pill(last.state)} <button type="button" class="st-link" data-open="${esc(last.id)}" data-kind="${esc(last.kind)}">${esc(last.label)}</button> <span class="st-muted">${esc(studio.ago(last.ended))}</span>` : `<span class="st-muted">${esc(t("dock.idle"))}</span> <button type="button" class="st-btn st-small" data-tour>${esc(t("tour.open"))}</button>`}</span>${more}`;
       else {
         const p = this.progress, share = p?.total ? Math.min(1, p.done / p.total) : 0;
         const eta = first.state === "running" && p?.eta != null ? t("dock.left", { time: studio.duration(p.eta) }) : t(`state.${first.state}`);
@@ -92,8 +92,9 @@
       if (!button) return;
       const { open, stop, up, down, before } = button.dataset;
       try {
+        if ("tour" in button.dataset) return studio.tour();
         if ("queue" in button.dataset) { this.open = !this.open; this.shown = ""; }
-        else if (open) return button.dataset.kind === "data" ? studio.open("data", { run: open }) : studio.openRun(open);
+        else if (open) return button.dataset.kind === "data" ? studio.open("data", { run: open }) : studio.openRun(open, button.dataset.kind);
         else if (stop) { button.disabled = true; await studio.call("stop", { run: stop }); }
         else if (up || down) await studio.call("reorder", { run: up || down, before: before || null });
         window.dispatchEvent(new CustomEvent("studio:runs"));
@@ -108,7 +109,9 @@
       <span class="st-push"></span><button type="button" class="st-workspace" title="${esc(t("header.workspace", { path: props.workspace }))}"><bdi>${esc(props.workspace)}</bdi></button>
       <div class="st-meters" aria-label="${esc(t("header.machine"))}"></div>
       ${studio.languages.length > 1 ? `<select class="st-language" aria-label="${esc(t("header.language"))}" title="${esc(t("header.language"))}">${studio.languages.map(([code, name]) => `<option value="${esc(code)}" ${code === studio.language ? "selected" : ""}>${esc(name)}</option>`).join("")}</select>` : ""}
+      <button type="button" class="st-icon st-first" aria-label="${esc(t("tour.open"))}" title="${esc(t("tour.open"))}"><svg width="16" height="16" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" aria-hidden="true"><circle cx="8" cy="8" r="6.2"/><path d="M6.2 6.3a1.9 1.9 0 1 1 2.6 1.8c-.5.2-.8.5-.8 1v.3"/><path d="M8 11.6v.1"/></svg></button>
       <button type="button" class="st-icon st-theme" aria-label="${esc(t("header.theme"))}" title="${esc(t("header.theme"))}"><svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6.2" fill="none" stroke="currentColor" stroke-width="1.5"/><path d="M8 1.8a6.2 6.2 0 0 1 0 12.4z" fill="currentColor"/></svg></button></header>`;
+    root.querySelector(".st-first").onclick = () => studio.tour();
     root.querySelector(".st-theme").onclick = studio.toggleTheme;
     root.querySelector(".st-language")?.addEventListener("change", ({ target }) => studio.speak(target.value));
     root.querySelector(".st-workspace").onclick = () => { studio.copy(props.workspace); studio.toast(t("header.copied")); };
