@@ -36,6 +36,9 @@ def test_preset(path, home):
         if recipe.kind == "data":  # has no optimiser steps; tests/data runs each of these
             return
         estimate = registry.method(recipe.kind, recipe.method).estimate(recipe)
+        if recipe.kind == "eval":  # how long answers take is not known before
+            assert estimate.notes
+            return
         if recipe.kind == "quantize":  # no steps either
             assert estimate.memory > 0 and estimate.disk > 0 and estimate.notes
             return
