@@ -12,10 +12,9 @@ import lm_eval.api.model
 import lm_eval.api.task
 import lm_eval.models.huggingface
 import lm_eval.utils
-from lm_eval.models.huggingface import HFLM
 
-from studio.errors import StudioError
 from studio.evals import compare
+from studio.evals.lm_local import Local
 from studio.library import refs
 
 
@@ -51,61 +50,6 @@ class Watch:
     def check(self) -> None:
         if self.stop():
             raise Stopped
-
-
-class Local(HFLM):
-    """A model that transformers has loaded.
-
-    Args:
-        net, tokenizer: Of :func:`studio.evals.compare.ready`.
-        recipe: Gives ``batch_size`` and ``max_length``.
-    """
-
-    def __init__(self, net: Any, tokenizer: Any, recipe: Any, watch: Watch):
-        self.watch = watch
-        super().__init__(net, tokenizer=tokenizer, backend="causal", batch_size=recipe.batch_size, max_length=recipe.max_length)
-        # Every step of an answer passes here, so a stop need not wait for the answer's end.
-        self._hook = self.model.get_input_embeddings().register_forward_pre_hook(lambda *_: watch.check())
-
-    @property
-    def templated(self) -> bool:
-        return bool(self.tokenizer.chat_template)
-
-    def close(self) -> None:
-        self._hook.remove()
-        self._model = None
-
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        self.watch.begin(len(requests))
-        return super().loglikelihood(requests, disable_tqdm)
-
-    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        self.watch.begin(len(requests))
-        return super().loglikelihood_rolling(requests, disable_tqdm)
-
-    def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, override_bs: int | None = None
-                              ) -> list[tuple[float, bool]]:
-        for _, context, rest in requests:
-            if len(rest) > self.max_length:
-                raise too_short(len(rest), self.max_length)
-            self.watch.cut += len(context) + len(rest) > self.max_length + 1
-        return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-
-    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        self.watch.begin(len(requests))
-        for request in requests:
-            most = int(request.args[1].get("max_gen_toks", request.args[1].get("max_new_tokens", self.max_gen_toks)))
-            if most >= self.max_length:
-                raise StudioError(f"Answers of {most} tokens do not fit into this model's {self.max_length}.",
-                                  "Set a smaller longest answer.", "max_gen_toks")
-            self.watch.cut += len(self.tok_encode(request.args[0])) > self.max_length - most
-        return super().generate_until(requests, disable_tqdm)
-
-
-def too_short(tokens: int, limit: int) -> StudioError:
-    """An answer to be judged that is longer than all the model reads."""
-    return StudioError(f"An answer of {tokens} tokens does not fit into this model's {limit}.",
-                       "Leave this task out, or choose a model that reads more.", "max_length")
 
 
 def opened(ref: str, recipe: Any, ctx: Any, watch: Watch) -> Any:
