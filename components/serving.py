@@ -34,7 +34,8 @@ SCRIPTS = ("core.js", "words.js", "measure.js", "form.js", "methods.js", "panel.
            "chat_picker.js", "chat_parts.js", "play.js", "chat.js", "arena.js", "lab_tokens.js", "lab_decode.js", "retrieval.js", "retrieval_ask.js", "data_parts.js", "data_steps.js", "data_bring.js",
            "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js", "data_filters.js",
            "data_side.js", "data_table.js", "data_review.js", "data_report.js", "data_plots.js", "data_stats.js",
-           "data_doctor.js", "data_job.js", "data_actions.js", "data.js", "evals.js", "evals_start.js", "evals_results.js", "bench_form.js", "bench.js", "rewards.js", "sweep.js",
+           "data_doctor.js", "data_job.js", "data_actions.js", "data.js", "evals.js", "evals_pick.js", "evals_start.js", "evals_scores.js", "evals_answers.js",
+           "evals_results.js", "evals_against.js", "bench_form.js", "bench.js", "rewards.js", "sweep.js",
            "sweep_view.js", "flow.js", "flow_view.js", "backends.js", "merge_values.js", "merge_slices.js", "merge.js", "merge_panel.js",
            "merge_after.js", "models.js", "family.js",
            "quantize_pareto.js", "quantize_export.js", "quantize.js", "quantize_view.js", "quantize_learn.js")

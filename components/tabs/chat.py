@@ -20,6 +20,7 @@ def build(shell: Shell) -> None:
         widgets.mounted("play", eid("chat", "views"), classes=["pl-nav"])
         place = widgets.mounted("chat", eid("chat", "view"), {}, ["pl-view"])
         widgets.mounted("arena", eid("chat", "arena"), classes=["pl-view"])
+        widgets.mounted("documents", eid("chat", "documents"), classes=["pl-view"])
         widgets.mounted("labdecode", eid("chat", "decode"), classes=["pl-view"])
         widgets.mounted("labtokens", eid("chat", "tokens"), classes=["pl-view"])
     shell.on_open("chat", lambda detail: {"models": detail.get("models") or [], "view": detail.get("view") or "chat",

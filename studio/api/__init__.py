@@ -20,8 +20,8 @@ from studio.api.estimate import measure
 from studio.api.evals import eval_against, eval_methods, eval_results, eval_runs, eval_samples, eval_tasks
 from studio.api.family import family
 from studio.api.flows import flow
-from studio.api.insight import ablation, errors, errors_answers, errors_dataset, eval_pairs, leaderboard
-from studio.api.lab import lab_decode, lab_tokens, lab_ways
+from studio.api.insight import ablation, errors, errors_answers, errors_dataset, eval_pairs, leaderboard, report
+from studio.api.lab import lab_decode, lab_speculative, lab_tokens, lab_ways
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.merge import merge_check, merge_export, merge_import, merge_look, merge_methods
 from studio.api.notify import notify_save, notify_settings, notify_test
@@ -46,8 +46,8 @@ __all__ = [
     "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
-    "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard",
-    "lab_decode", "lab_tokens", "lab_ways", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
+    "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard", "report",
+    "lab_decode", "lab_speculative", "lab_tokens", "lab_ways", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "collections", "collection", "collection_save", "collection_add", "collection_remove", "collection_build", "collection_chunks",
     "collection_document", "collection_let_in", "retrieval_ask", "retrieval_poll", "retrieval_stop",

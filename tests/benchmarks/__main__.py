@@ -10,8 +10,8 @@ import sys
 import time
 
 NAMES = ("page", "job_start", "training", "poll", "chat_speed", "data_import", "data_table", "data_clean", "sweep", "estimate",
-         "elsewhere", "align_speed", "formats", "merge")
-RESULTS = ("results_sft", "results_align", "results_rl", "results_merge")
+         "elsewhere", "align_speed", "formats", "merge", "retrieval")
+RESULTS = ("results_sft", "results_align", "results_rl", "results_merge", "results_budget")
 
 
 def main(names: list[str]) -> int:
