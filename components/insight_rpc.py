@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
+from components import serving
 from components.rpc import answer, need_login, owner_of
 from studio import api
 
@@ -41,4 +44,12 @@ def leaderboard(data: dict, request: gr.Request) -> dict:
     return api.leaderboard(owner_of(request))
 
 
-FUNCTIONS = [ablation, leaderboard, eval_pairs, errors, errors_answers, errors_dataset]
+@answer
+def report(data: dict, request: gr.Request) -> dict:
+    """The files of a report under addresses that end after an hour."""
+    found = api.report(str(data.get("run") or ""), owner_of(request))
+    files = [{"name": one["name"], "size": one["size"], "url": serving.offer(Path(one["path"]))} for one in found["files"]]
+    return found | {"files": files}
+
+
+FUNCTIONS = [report, ablation, leaderboard, eval_pairs, errors, errors_answers, errors_dataset]

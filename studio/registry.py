@@ -162,10 +162,12 @@ def _families() -> dict[str, Registry]:
     evaluate.add("judge", "studio.evals.judge:Judge")
     evaluate.add("budget", "studio.evals.budget:Budget")
     evaluate.add("analyse", "studio.evals.analysis:Analyse")
+    evaluate.add("report", "studio.evals.report:Report")
     evaluate.add("safety", "studio.evals.safety:Safety")
     evaluate.add("robustness", "studio.evals.robustness:Robustness")
     evaluate.add("hallucination", "studio.evals.hallucination:Hallucination")
     evaluate.add("prompt_following", "studio.evals.prompt_following:PromptFollowing")
+    evaluate.add("speed", "studio.evals.speed:Speed")
 
     flow = Registry("flow", "Pipeline", "what its last step makes")
     flow.add("chain", "studio.flows.chain:Chain")

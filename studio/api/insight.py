@@ -169,6 +169,21 @@ def leaderboard(owner: str | None = None) -> dict[str, Any]:
     return board.board(every, finished.every(scope(owner)), runs, edges, names, places)
 
 
+
+def report(run: str, owner: str | None = None) -> dict[str, Any]:
+    """A finished report: ``{title, made, pages, files: [{name, path, size}]}``; the first file is the one to open.
+
+    Raises:
+        StudioError: no such run, or no report.
+    """
+    from studio.evals import report as written
+
+    _own(run, owner)
+    found = written.read(run)
+    files = [{"name": path.name, "path": str(path), "size": path.stat().st_size} for path in found["files"]]
+    return {"title": found["title"], "made": found["made"], "pages": found["pages"], "files": files}
+
+
 def _own(run: str, owner: str | None) -> dict[str, Any]:
     """A run this person may see.
 

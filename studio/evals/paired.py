@@ -161,8 +161,7 @@ def flips(known: list[tuple], metric: str, higher: bool = True, most: int = FLIP
         change = y["scores"][metric] - x["scores"][metric]
         if change:
             made.append((change if higher else -change, x, y))
-    made.sort(key=lambda one: one[0])
-    lost, won = [one for one in made if one[0] < 0], [one for one in made if one[0] > 0][::-1]
+    lost, won = sorted((one for one in made if one[0] < 0), key=lambda one: one[0]), sorted((one for one in made if one[0] > 0), key=lambda one: -one[0])
     share = max(most // 2, most - len(won))
     return [{"id": x["id"], "kind": "worse" if change < 0 else "better", "prompt": x["prompt"][-2000:], "target": x["target"],
              "a": x["answer"][:2000], "b": y["answer"][:2000], "a_score": x["scores"][metric], "b_score": y["scores"][metric],
