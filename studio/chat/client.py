@@ -13,17 +13,20 @@ from typing import Any
 
 import httpx
 
+from studio.chat import wire
+from studio.chat.wire import Gone as EngineGone
 from studio.errors import StudioError
+
+__all__ = ["SETTINGS", "TOOLS", "Answer", "Endpoint", "EngineGone", "Stop", "models", "stream", "take"]
 
 # The first part is OpenAI's own; servers elsewhere may refuse the others, so those are only sent when they say
 # something.
 _COMMON = ("temperature", "top_p", "max_tokens", "seed", "stop")
 _OTHERS = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}
+READ_SECONDS = (60.0, 180.0)  # without a byte: from an engine, which gives a sign of life each second, and from elsewhere
+MOST_LETTERS = 64  # per token that was asked for: what writes on and on is ended
 SETTINGS = (*_COMMON, *_OTHERS)
-
-
-class EngineGone(Exception):
-    """The server closed the connection in the middle, or was not there."""
+TOOLS = ("tools", "tool_choice")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,13 @@ class Endpoint:
 
 @dataclass
 class Answer:
-    """What came back so far. Times in seconds from the moment of asking."""
+    """What came back so far. Times in seconds from the moment of asking.
+
+    Attributes:
+        finish: ``stop``, ``length``, ``tool_calls``, ``stopped`` by the asker, or what else a server says.
+        reasoning: What the model thought, where the server tells it apart from the text.
+        tool_calls: In OpenAI's form, ``{id, type, function: {name, arguments}}``; the arguments are JSON in a string.
+    """
 
     text: str = ""
     finish: str = ""
@@ -48,6 +57,8 @@ class Answer:
     prompt_tokens: int | None = None
     tokens_per_second: float | None = None
     note: str = ""
+    reasoning: str = ""
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Stop:
@@ -70,7 +81,7 @@ class Stop:
             self()
 
 
-def stream(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[str, Any],
+def stream(endpoint: Endpoint, messages: list[dict[str, Any]], settings: dict[str, Any],
            stop: Stop) -> Iterator[Answer]:
     """Yields the growing answer (the same object), at the latest each second while nothing comes from an engine.
 
@@ -79,6 +90,7 @@ def stream(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[st
         EngineGone: the server is not there, or went away before it said that it was done.
     """
     answer, began, pieces = Answer(), time.perf_counter(), 0
+    most = MOST_LETTERS * int(settings.get("max_tokens") or 100_000)
     try:
         with _client(endpoint) as client, client.stream("POST", "/chat/completions",
                                                         json=_payload(endpoint, messages, settings)) as response:
@@ -86,26 +98,30 @@ def stream(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[st
             if response.status_code != 200:
                 response.read()
                 raise _refusal(endpoint, response)
-            for line in response.iter_lines():
+            for line in wire.lines(endpoint.base_url, response, not endpoint.remote):
                 if stop.asked.is_set():
                     break
                 if line.startswith("data:"):
-                    data = line[5:].strip()
-                    if data == "[DONE]":
+                    if (data := line[5:].strip()) == "[DONE]":
                         break
-                    grew = _take(answer, json.loads(data))
+                    grew = take(endpoint.base_url, answer, wire.parsed(endpoint.base_url, data))
                     if grew and answer.ttft is None:
                         answer.ttft = time.perf_counter() - began
                     pieces += grew
+                    if len(answer.text) + len(answer.reasoning) > most:
+                        raise StudioError(f"{endpoint.base_url} does not stop: it wrote far more than it was asked for.",
+                                          "What came is kept. Check that server.", "model")
+                elif line.startswith("{"):
+                    take(endpoint.base_url, answer, wire.parsed(endpoint.base_url, line))
+                    answer.note = "This server does not stream: the answer came in one piece."
                 elif not line.startswith(":"):
                     continue
                 answer.seconds = time.perf_counter() - began
                 yield answer
-    except (httpx.TransportError, httpx.StreamError, ValueError) as err:
+    except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as err:
         if not stop.asked.is_set():
             if isinstance(err, httpx.TimeoutException):
-                raise StudioError(f"{endpoint.base_url} does not answer.", "Try again, or check the server.",
-                                  "model") from err
+                raise wire.silent(endpoint.base_url, bool(answer.text or answer.reasoning)) from err
             raise EngineGone(str(err)) from err
     answer.seconds = time.perf_counter() - began
     if stop.asked.is_set():
@@ -140,13 +156,13 @@ def _client(endpoint: Endpoint) -> httpx.Client:
     headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     # an engine of ours is plain HTTP: reading the certificates of the world would only cost its first word 30 ms
     return httpx.Client(base_url=endpoint.base_url, headers=headers, trust_env=endpoint.remote, verify=endpoint.remote,
-                        timeout=httpx.Timeout(10, read=180 if endpoint.remote else 60))
+                        timeout=httpx.Timeout(10, read=READ_SECONDS[endpoint.remote]))
 
 
-def _payload(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[str, Any]) -> dict[str, Any]:
+def _payload(endpoint: Endpoint, messages: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     payload = {"model": endpoint.model, "messages": messages, "stream": True,
                "stream_options": {"include_usage": True}}
-    for name in _COMMON:
+    for name in (*_COMMON, *TOOLS):
         if settings.get(name) not in (None, "", []):
             payload[name] = settings[name]
     for name, nothing in _OTHERS.items():
@@ -156,22 +172,44 @@ def _payload(endpoint: Endpoint, messages: list[dict[str, str]], settings: dict[
     return payload
 
 
-def _take(answer: Answer, data: dict[str, Any]) -> bool:
-    """Adds one message of the stream; True if text came."""
+def take(url: str, answer: Answer, data: dict[str, Any]) -> bool:
+    """Adds one message of the stream, or an answer that came in one piece; True if text came."""
     if error := data.get("error"):
         raise _told(error if isinstance(error, dict) else {"message": str(error)})
-    usage, timings = data.get("usage") or {}, data.get("timings") or {}
-    answer.tokens = usage.get("completion_tokens", answer.tokens)
-    answer.prompt_tokens = usage.get("prompt_tokens", answer.prompt_tokens)
-    answer.tokens_per_second = timings.get("tokens_per_second", answer.tokens_per_second)
-    answer.note = data.get("note", answer.note)
-    grew = False
-    for choice in data.get("choices") or []:
-        if text := (choice.get("delta") or {}).get("content"):
-            answer.text += text
-            grew = True
-        answer.finish = choice.get("finish_reason") or answer.finish
+    try:
+        usage, timings = data.get("usage") or {}, data.get("timings") or {}
+        answer.tokens = usage.get("completion_tokens", answer.tokens)
+        answer.prompt_tokens = usage.get("prompt_tokens", answer.prompt_tokens)
+        answer.tokens_per_second = timings.get("tokens_per_second", answer.tokens_per_second)
+        answer.note = data.get("note", answer.note)
+        grew = False
+        for choice in data.get("choices") or []:
+            delta = choice.get("delta") or choice.get("message") or {}
+            if text := delta.get("content"):
+                answer.text += text
+                grew = True
+            if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+                answer.reasoning += thought
+                grew = True
+            for call in delta.get("tool_calls") or []:
+                _call(answer.tool_calls, call)
+                grew = True
+            answer.finish = choice.get("finish_reason") or answer.finish
+    except (AttributeError, TypeError) as err:
+        raise wire.alien(url, json.dumps(data).encode()) from err
     return grew
+
+
+def _call(calls: list[dict[str, Any]], new: dict[str, Any]) -> None:
+    """Adds a piece of a tool call; servers send the arguments bit by bit."""
+    index = new.get("index")
+    index = index if isinstance(index, int) and 0 <= index < len(calls) else len(calls)
+    if index == len(calls):
+        calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call, function = calls[index], new.get("function") or {}
+    call["id"] = new.get("id") or call["id"]
+    call["function"]["name"] += function.get("name") or ""
+    call["function"]["arguments"] += function.get("arguments") or ""
 
 
 def _told(error: dict[str, Any]) -> StudioError:
@@ -184,7 +222,8 @@ def _refusal(endpoint: Endpoint, response: httpx.Response) -> StudioError:
         error = response.json()["error"]
         told = _told(error if isinstance(error, dict) else {"message": str(error)})
     except (ValueError, KeyError, TypeError):
-        told = StudioError(f"{endpoint.base_url} answered {response.status_code}.", "Check the address.", "model")
+        told = wire.alien(endpoint.base_url, response.content)
+        told = StudioError(f"{told.message} Its status was {response.status_code}.", told.hint, "model")
     if response.status_code in (401, 403) and endpoint.remote:
         from studio.chat.address import key_name
 

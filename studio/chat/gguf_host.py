@@ -10,6 +10,7 @@ from typing import Any
 
 from studio.chat.client import Stop
 from studio.chat.llama import Llama, sampling
+from studio.chat.parts import thinking
 from studio.chat.text import PLAIN_NOTE, PLAIN_STOP, merge_system, plain_prompt
 from studio.chat.writing import FLUSH_SECONDS, Result, Sampling
 from studio.errors import StudioError
@@ -40,24 +41,28 @@ class GGUFHost:
         """Raises: StudioError, as adapters belong to models that transformers loads."""
         raise StudioError("A GGUF file cannot take an adapter.", "Choose the model that it was made from.", "model")
 
-    def encode(self, messages: list[dict[str, str]], name: str | None = None) -> tuple[list[int], str]:
-        """(token ids, note) of a conversation that asks for the next answer.
+    def encode(self, messages: list[dict[str, Any]], name: str | None = None,
+               tools: list[dict[str, Any]] | None = None) -> tuple[list[int], str]:
+        """(token ids, note) of a conversation that asks for the next answer; see :meth:`studio.chat.host.Host.encode`.
 
         Raises:
-            StudioError: the template refuses the conversation, or it is longer than the context.
+            StudioError: the template refuses the conversation or knows no tools, or it is longer than the context.
         """
         note = ""
+        if tools and not self.llama.tools:
+            raise StudioError("This model's chat template knows no tools.",
+                              "Choose a model that was taught to call tools, or describe them in the system prompt.", "tools")
         if not self.templated:
             note, text = PLAIN_NOTE, plain_prompt(messages)
         else:
             try:
-                text = self.llama.prompt(messages)
+                text = self.llama.prompt(messages, tools=tools)
             except StudioError as err:
                 merged = merge_system(messages)
                 if merged == messages:
                     raise _refused(err) from err
                 try:
-                    text = self.llama.prompt(merged)
+                    text = self.llama.prompt(merged, tools=tools)
                 except StudioError as again:
                     raise _refused(again) from again
                 note = "This model's template has no system role; the system prompt goes before the first message."
@@ -70,6 +75,14 @@ class GGUFHost:
             raise StudioError(f"The conversation is {len(ids)} tokens long; this model can read {self.context}{less}.",
                               "Start a new chat, or shorten the messages or the system prompt.", "messages")
         return ids, note
+
+    def thinks(self, ids: list[int]) -> bool:
+        """Whether a prompt ends within a thought that its template began."""
+        return thinking(self.llama.text(ids[-12:]))
+
+    def piece(self, token: int, name: str | None = None) -> str:
+        """The text of one token."""
+        return self.llama.text([token])
 
     def generate(self, ids: list[int], asked: Sampling, emit: Callable[[str], None], cancelled: threading.Event,
                  name: str | None = None, note: str = "") -> Result:

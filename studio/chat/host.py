@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from studio.chat.parts import thinking
 from studio.chat.text import PLAIN_NOTE, PLAIN_STOP, Detokenizer, merge_system, plain_prompt
 from studio.chat.turn import Turn
 from studio.chat.writing import Result, Sampling, Writer
@@ -67,6 +68,7 @@ class Host:
         self._stale: list[str] = []
         self._running = 0
         self._counting = threading.Lock()
+        self._helper: tuple[str, Any] = ("", None)  # folder and model that proposes tokens
         self._since = 0.0  # when the turn under way began
         self._batcher = None
         if os.environ.get("ATELIER_BATCHING") != "0":
@@ -145,27 +147,34 @@ class Host:
 
     # ---- prompts
 
-    def encode(self, messages: list[dict[str, str]], name: str | None = None) -> tuple[list[int], str]:
+    def encode(self, messages: list[dict[str, Any]], name: str | None = None,
+               tools: list[dict[str, Any]] | None = None) -> tuple[list[int], str]:
         """(token ids, note) of a conversation that asks for the next answer of the base or of adapter ``name``.
 
+        Args:
+            tools: What it may call, in OpenAI's form.
+
         Raises:
-            StudioError: the template refuses the conversation, or it is longer than the context.
+            StudioError: the template refuses the conversation or knows no tools, or it is longer than the context.
         """
         tokenizer = self._adapters[name][1] if name else self.tokenizer
         note = ""
+        if tools and "tools" not in str(tokenizer.chat_template or ""):
+            raise StudioError("This model's chat template knows no tools.",
+                              "Choose a model that was taught to call tools, or describe them in the system prompt.", "tools")
         if not tokenizer.chat_template:
             note = PLAIN_NOTE
             ids = tokenizer(plain_prompt(messages))["input_ids"]
         else:
             try:
-                ids = _template(tokenizer, messages)
+                ids = _template(tokenizer, messages, tools)
             except Exception as err:
                 merged = merge_system(messages)
                 if merged == messages:
                     raise StudioError(f"The model's chat template refuses this conversation: {err}",
                                       "Messages must alternate between user and assistant.", "messages") from err
                 try:
-                    ids = _template(tokenizer, merged)
+                    ids = _template(tokenizer, merged, tools)
                 except Exception as again:
                     raise StudioError(f"The model's chat template refuses this conversation: {again}",
                                       "Messages must alternate between user and assistant.", "messages") from again
@@ -176,6 +185,14 @@ class Host:
             raise StudioError(f"The conversation is {len(ids)} tokens long; this model can read {self.context}.",
                               "Start a new chat, or shorten the messages or the system prompt.", "messages")
         return ids, note
+
+    def thinks(self, ids: list[int]) -> bool:
+        """Whether a prompt ends within a thought that its template began."""
+        return thinking(self.tokenizer.decode(ids[-12:], skip_special_tokens=False))
+
+    def piece(self, token: int, name: str | None = None) -> str:
+        """The text of one token."""
+        return (self._adapters[name][1] if name else self.tokenizer).decode([token])
 
     # ---- generation
 
@@ -247,6 +264,49 @@ class Host:
             self._select(inner)
             return decoding.explore(self.model, tokenizer, ids, chosen, self._ends(tokenizer), prefix) | {"note": note}
 
+    def speculate(self, messages: list[dict[str, Any]], values: dict[str, Any], assistant: str = "", name: str | None = None) -> dict[str, Any]:
+        """One answer written plainly and by proposals; see :func:`studio.lab.speculative.measure`. Nobody else runs on the model
+        meanwhile.
+
+        Args:
+            assistant: Folder of a small model that proposes; it stays loaded until another one is asked for.
+
+        Raises:
+            StudioError: bad settings, a conversation that the model cannot read, or an assistant that cuts text differently.
+        """
+        from studio.lab import speculative
+
+        chosen = speculative.settings(values)
+        ids, note = self.encode(messages, name)
+        inner, tokenizer = self._adapters[name] if name else (None, self.tokenizer)
+        if not self._batcher:
+            raise StudioError("The memory of this model cannot be taken back by a token, which proposals need.",
+                              "Choose a model without a sliding window.", "model")
+        if inner and self._peft.peft_config[inner].is_prompt_learning:
+            raise StudioError("This adapter puts learned tokens before the text, which proposals cannot do.",
+                              "Choose another model.", "model")
+        with self._turn:
+            helper = self._assistant(assistant, tokenizer) if assistant else None
+            self._select(inner)
+            return {"ways": speculative.measure(self.model, tokenizer, ids, chosen, self._ends(tokenizer), helper), "note": note,
+                    "prompt_tokens": len(ids)}
+
+    def _assistant(self, path: str, tokenizer: Any) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        if self._helper[0] != path:
+            try:
+                own = _tokenizer(path, None)
+                if own.get_vocab() != tokenizer.get_vocab():
+                    raise StudioError("The assistant cuts text into other tokens than the model does.",
+                                      "Choose a smaller model with the same tokenizer.", "assistant")
+                self._helper = ("", None)  # the one before gives way first
+                model = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True).to(self.device).eval()
+            except Exception as err:
+                raise _explain(err, path) from err
+            self._helper = (path, model)
+        return self._helper[1]
+
     def _ends(self, tokenizer: Any) -> set[int]:
         own = self.model.generation_config.eos_token_id
         ends = set(own if isinstance(own, list) else [] if own is None else [own])
@@ -306,8 +366,8 @@ class _Loop:
         return self.yes if self.writer.finish else self.no
 
 
-def _template(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True,
+def _template(tokenizer: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> list[int]:
+    return tokenizer.apply_chat_template(messages, tools=tools or None, add_generation_prompt=True, tokenize=True,
                                          return_dict=True)["input_ids"]
 
 

@@ -25,7 +25,7 @@ from studio.library import chats
 MAX_COLUMNS = 4
 MAX_PROMPT = 200_000  # characters
 SAVE_SECONDS = 1.0
-_KEPT = ("ttft", "tokens_per_second", "tokens", "prompt_tokens", "finish", "note")
+_KEPT = ("ttft", "tokens_per_second", "tokens", "prompt_tokens", "finish", "note", "reasoning", "tool_calls")
 _running: dict[tuple[str, str], "Answering"] = {}  # (chat, column) -> the answer that comes there
 _lock = threading.Lock()
 log = logging.getLogger(__name__)

@@ -81,16 +81,28 @@ class Llama:
         self._http.close()
         self._server = None
 
-    def prompt(self, messages: list[dict[str, str]], ask: bool = True) -> str:
+    @property
+    def tools(self) -> bool:
+        """Whether its chat template writes tools."""
+        return "tools" in str(self.facts["template"] or "")
+
+    def prompt(self, messages: list[dict[str, Any]], ask: bool = True, tools: list[dict[str, Any]] | None = None) -> str:
         """A conversation in the file's chat template, as llama.cpp writes it.
 
         Args:
             ask: End with the words after which an answer begins.
+            tools: What the model may call.
 
         Raises:
             StudioError: the template refuses it.
         """
-        return self._post("/apply-template", messages=messages, add_generation_prompt=ask)["prompt"]
+        messages = [_as_sent(message) for message in messages]
+        return self._post("/apply-template", messages=messages, add_generation_prompt=ask,
+                          **({"tools": tools} if tools else {}))["prompt"]
+
+    def text(self, ids: list[int]) -> str:
+        """The text of token ids."""
+        return self._post("/detokenize", tokens=ids)["content"]
 
     def tokens(self, text: str, start: bool = True) -> list[int]:
         """Token ids of a text.
@@ -133,6 +145,14 @@ class Llama:
         if response.status_code != 200:
             raise _refusal(response)
         return response.json()
+
+
+def _as_sent(message: dict[str, Any]) -> dict[str, Any]:
+    """A message with the arguments of its calls as text again, which is what llama.cpp's door takes."""
+    calls = [call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+             if isinstance((call.get("function") or {}).get("arguments"), (dict, list)) else call
+             for call in message.get("tool_calls") or []]
+    return message | {"tool_calls": calls} if calls else message
 
 
 def sampling(temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0,

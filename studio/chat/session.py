@@ -20,15 +20,18 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def check_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Sampling settings with the defaults filled in.
+    """Sampling settings with the defaults filled in; ``tools`` and ``tool_choice`` go through as they are.
 
     Raises:
         StudioError: naming the setting that is not a number or out of bounds.
     """
     made = dict(DEFAULTS)
     for name, value in values.items():
-        if name not in DEFAULTS:
+        if name not in DEFAULTS and name not in client.TOOLS:
             raise StudioError(f"There is no sampling setting '{name}'.", f"Known: {', '.join(DEFAULTS)}.", name)
+        if name in client.TOOLS:
+            made[name] = value
+            continue
         if name == "stop":
             made[name] = [str(s) for s in (value or []) if str(s)]
             continue
@@ -45,7 +48,7 @@ def check_settings(values: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def stream(ref: str, messages: list[dict[str, str]], settings: dict[str, Any] | None = None,
+def stream(ref: str, messages: list[dict[str, Any]], settings: dict[str, Any] | None = None,
            stop: Stop | None = None) -> Iterator[dict[str, Any]]:
     """Asks ``ref`` and yields what happens, each a dict with ``state``:
 
@@ -76,7 +79,7 @@ def stream(ref: str, messages: list[dict[str, str]], settings: dict[str, Any] | 
                 raise StudioError(f"{address.label(ref)} closed the connection before the answer was whole.",
                                   "Check that server, then retry.", "model") from err
             why = manager.why_gone(ref)
-            if attempt == 1 and not (answer and answer.text):
+            if attempt == 1 and not (answer and (answer.text or answer.reasoning)):
                 continue
             raise StudioError(f"The model's engine stopped in the middle of the answer{f': {why}' if why else ''}.",
                               "Retry; it starts again by itself.", "model") from err

@@ -63,7 +63,7 @@ PLAIN_STOP = ["\nUser:", "\nSystem:"]
 
 def plain_prompt(messages: list[dict[str, str]]) -> str:
     """The conversation as plain lines, for a model without a chat template."""
-    names = {"system": "System", "user": "User", "assistant": "Assistant"}
+    names = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Result"}
     lines = [f"{names[m['role']]}: {m['content']}" for m in messages]
     return "\n".join([*lines, "Assistant:"])
 

@@ -9,12 +9,14 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from studio.chat import client as streamed
 from studio.chat.client import Endpoint
+from studio.errors import StudioError
 
 # reason -> what it means; the tries after the first that are worth making
 REASONS = {
@@ -43,6 +45,7 @@ class Answer:
     finish: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def cut(self) -> bool:
@@ -205,8 +208,8 @@ def _told(body: bytes) -> str:
 
 def _answers(body: bytes, most: int) -> list[Answer]:
     try:
-        data = json.loads(body)
-    except ValueError as err:
+        data = _streamed(body) if body.lstrip()[:5] == b"data:" else json.loads(body)
+    except (ValueError, RecursionError) as err:
         start = body[:200].decode("utf-8", "replace").lstrip()
         broken = start.startswith("{") and not body.rstrip().endswith(b"}")
         raise Failed("broken_off" if broken or not start else "not_json", _told(body)[:120]) from err
@@ -237,8 +240,35 @@ def _answers(body: bytes, most: int) -> list[Answer]:
             text, finish = _text(message["refusal"]), "content_filter"
         if match := _THINK.match(text):
             text, thought = text[match.end():], thought or match[1].strip()
-        made.append(Answer(text.strip(), thought, finish, read, written))
+        called = message.get("tool_calls")
+        made.append(Answer(text.strip(), thought, finish, read, written,
+                           [one for one in called if isinstance(one, dict)] if isinstance(called, list) else []))
     return made
+
+
+def _streamed(body: bytes) -> dict[str, Any]:
+    """The reply of a server that streams although it was asked not to, put together.
+
+    Raises:
+        Failed: it broke off.
+    """
+    answer, usage = streamed.Answer(), {}
+    for line in body.decode("utf-8", "replace").splitlines():
+        data = line[5:].strip() if line.startswith("data:") else ""
+        if not data or data == "[DONE]":
+            continue
+        try:
+            message = json.loads(data)
+            usage = message.get("usage") or usage
+            streamed.take("", answer, message)
+        except (ValueError, AttributeError) as err:
+            raise Failed("broken_off", data[:120]) from err
+        except StudioError as err:
+            raise Failed("server_error", err.message[:200]) from err
+    if not answer.finish:
+        raise Failed("broken_off", "a stream without an end")
+    message = {"content": answer.text, "reasoning_content": answer.reasoning, "tool_calls": answer.tool_calls}
+    return {"choices": [{"message": message, "finish_reason": answer.finish}], "usage": usage}
 
 
 def _number(value: Any) -> int | None:

@@ -67,6 +67,15 @@ def test_greedy_answers_are_those_of_transformers(workspace, gguf):
     assert texts[0]["text"] == texts[1]["text"] and texts[0]["prompt_tokens"] == texts[1]["prompt_tokens"]
 
 
+def test_tools_reach_the_files_template_as_they_reach_transformers(workspace, gguf):
+    tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    messages = [{"role": "user", "content": "Add."}, {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c1", "content": "3"}]
+    asked = [list(session.stream(ref, messages, GREEDY | {"tools": [tool]}))[-1] for ref in ("starter", str(gguf))]
+    assert asked[0]["prompt_tokens"] == asked[1]["prompt_tokens"] > 60 and asked[0]["text"] == asked[1]["text"]
+
+
 def test_answers_stream_and_the_engine_is_watched_like_any_other(workspace, gguf):
     events = list(session.stream(str(gguf), [{"role": "user", "content": "Tell me a story."}], GREEDY | {"max_tokens": 300}))
     last = events[-1]
