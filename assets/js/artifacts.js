@@ -127,6 +127,7 @@
       const own = studio.afterMade?.[run.kind]; // buttons of a kind of its own come first
       if (own) own({ button, run, made, ref });
       else button("made.chat", () => studio.open("chat", { models: [...new Set([base, ref])].filter(Boolean) }), "st-primary");
+      if (studio.evalAgainst) button(studio.evalAgainstKey(run.kind), () => studio.evalAgainst(ref));
       button("made.continue", () => studio.startFrom(ref, studio.tabOf[run.kind]));
       if (run.kind !== "align") button("made.align", () => studio.startFrom(ref, "align"));
       button("made.quantize", () => studio.startFrom(ref, "quantize"));

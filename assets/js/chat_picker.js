@@ -7,9 +7,9 @@
   let made = 0;
 
   class Picker {
-    /** onpick(ref) is told what was chosen; `hint` says below the list what else may be typed, if `typed` fits it. */
-    constructor(button, models, onpick, { hint = "chat.pick.hint", typed = TYPED } = {}) {
-      Object.assign(this, { button, models, onpick, hint, typed, id: `ch-pick-${++made}` });
+    /** onpick(ref) is told what was chosen; `hint` says below the list what else may be typed, if `typed` fits it; `groups` are [[key of its words, belongs]]. */
+    constructor(button, models, onpick, { hint = "chat.pick.hint", typed = TYPED, groups = GROUPS } = {}) {
+      Object.assign(this, { button, models, onpick, hint, typed, groups, id: `ch-pick-${++made}` });
       button.setAttribute("aria-haspopup", "listbox");
       button.setAttribute("aria-expanded", "false");
       button.onclick = () => (this.panel ? this.close() : this.open());
@@ -57,7 +57,7 @@
       const text = this.input.value.trim(), low = text.toLowerCase(), now = this.button.dataset.ref;
       const fits = (m) => !low || `${m.label} ${m.ref} ${m.detail || ""}`.toLowerCase().includes(low);
       let html = "";
-      for (const [key, belongs] of GROUPS) {
+      for (const [key, belongs] of this.groups) {
         const rows = this.models().filter((m) => belongs(m) && fits(m)).slice(0, 60);
         if (rows.length) html += `<div class="ch-group" role="presentation">${esc(t(key))}</div>` + rows.map((m) => this.row(m.ref, m.label, m.detail || "", m.kind === "adapter" ? t("item.adapter") : "", m.ref === now)).join("");
       }

@@ -31,9 +31,10 @@
   /**
    * The dialog of one step.
    * @param options {step, values, reads: what it reads, context: {models, datasets}, errors: shown at once, action: words of the button,
-   *   skip: fields that are not asked for, note: instead of the sentence about what it reads, wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10"}
+   *   skip: fields that are not asked for, note: instead of the sentence about what it reads, wrap: values of the step -> recipe to check, run: recipe values -> Promise, tries: offer "Try 10",
+   *   whole: its dataset is a field like any other, edited: told the values after an edit}
    */
-  studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true, skip = [], note = "" }) => {
+  studio.stepDialog = ({ step, values = {}, reads = "", context, errors = null, action = "", wrap, run, tries = true, skip = [], note = "", whole = false, edited = null }) => {
     const some = tries ? tryField(step) : null, sample = tries && !some && step.group === "make" && values.dataset;
     const made = dialog(step.title, `<form method="dialog" novalidate><h2>${esc(step.title)}</h2><div class="st-dialog-body">
       <p class="st-muted dt-about">${esc(step.summary)} ${paperLink(step.paper)}</p>${reads ? `<p class="dt-reads">${esc(note || t("data.step.reads", { name: reads }))}</p>` : ""}
@@ -43,9 +44,9 @@
       <button type="submit" class="st-btn st-primary">${esc(action || t(some || sample ? "data.step.all" : "data.step.run"))}</button></footer></form>`, "dt-dialog");
     const problems = made.querySelector(".dt-problems"), buttons = [...made.querySelectorAll("footer .st-btn:not([data-cancel])")];
     let wait, asked = 0;
-    const form = new Form(made.querySelector(".dt-form"), step.fields, values, { ...context, starts: step.starts, refs: step.name === "import" ? ["sources"] : [], skip: [...skip, ...(reads || !step.starts && values.dataset ? ["dataset"] : [])], changed: () => { clearTimeout(wait); wait = setTimeout(check, 350); } });
+    const form = new Form(made.querySelector(".dt-form"), step.fields, values, { ...context, starts: step.starts && !whole, refs: step.name === "import" ? ["sources"] : [], skip: [...skip, ...(!whole && (reads || !step.starts && values.dataset) ? ["dataset"] : [])], changed: () => { edited?.(form.values()); clearTimeout(wait); wait = setTimeout(check, 350); } });
     if (!form.specs.length) made.querySelector(".dt-form").innerHTML = `<p class="st-muted">${esc(t("data.step.plain"))}</p>`;
-    const filled = () => ({ ...(values.dataset && !("dataset" in form.values()) ? { dataset: values.dataset } : {}), ...form.values() });
+    const filled = () => ({ ...(!whole && values.dataset && !("dataset" in form.values()) ? { dataset: values.dataset } : {}), ...form.values() });
     const recipe = (more = {}) => (wrap ? wrap({ ...filled(), ...more }) : { kind: "data", method: step.name, ...filled(), ...more });
     const show = (found, all) => {
       const rest = form.showErrors(found, all);
@@ -76,6 +77,7 @@
     const few = made.querySelector("[data-try]");
     if (few) few.onclick = () => (some ? start({ [some.name]: Math.min(TEN, Number(filled()[some.name] ?? some.default) || TEN) }) : start({}, true));
     if (errors) show(errors, true); else check();
+    made.form = form;
     (made.querySelector('.dt-field:not([hidden]) :is(input, textarea, select)') || made.querySelector("[type=submit]")).focus();
     return made;
   };

@@ -99,7 +99,7 @@
         try { family = studio.lineageTree(await studio.call("lineage", { id: item.id }), item.ref); } catch (error) { family = `<p>${esc(error.message)}</p>`; }
       }
       const meta = Object.entries(item.meta || {}).filter(([, v]) => ["string", "number"].includes(typeof v));
-      const acts = [kind !== "dataset" && ["chat", "action.chat"], kind !== "dataset" ? ["train", "item.train"] : ["use", "item.use"], kind === "model" && ["export", "quantize.do.export"], kind !== "dataset" && !item.meta?.format && ["quantize", "made.quantize"], own && kind === "adapter" && ["merge", "made.merge"],
+      const acts = [kind !== "dataset" && ["chat", "action.chat"], kind !== "dataset" ? ["train", "item.train"] : ["use", "item.use"], kind === "model" && ["export", "quantize.do.export"], kind !== "dataset" && own && !item.meta?.reward && ["against", "eval.against"], kind !== "dataset" && !item.meta?.format && ["quantize", "made.quantize"], own && kind === "adapter" && ["merge", "made.merge"],
         own && kind !== "dataset" && ["push", "made.push"], item.version && ["data", "item.data"], own && kind !== "dataset" && ["card", "made.card"], item.run_id && ["run", "item.run"], ["copy", "item.copy"], own && ["rename", "action.rename"], own && ["delete", "action.delete"]].filter(Boolean);
       const done = studio.ask(item.label, `<p>${esc(item.detail || "")}</p>${item.warning ? `<p class="st-warn" role="alert">${esc(item.warning)}</p>` : ""}<table class="st-table"><tbody><tr><th scope="row">${esc(t("item.ref"))}</th><td><code>${esc(item.ref)}</code></td></tr>${meta.map(([k, v]) => `<tr><th scope="row">${esc(k.replaceAll("_", " "))}</th><td>${esc(typeof v === "number" ? studio.num(v) : v)}</td></tr>`).join("")}</tbody></table>
         ${family ? `<h3>${esc(t("item.lineage"))}</h3>${family}` : ""}<div class="st-actions">${acts.map(([a, key]) => `<button type="button" class="st-btn st-small${a === "delete" ? " st-danger" : ""}" data-do="${a}">${esc(t(key))}</button>`).join("")}</div>`);
@@ -117,6 +117,7 @@
         if (act === "push") studio.push(item.ref, item.label);
         if (act === "export") studio.exportModel(item.ref, item.label);
         if (act === "quantize") studio.startFrom(item.ref, "quantize");
+        if (act === "against") studio.evalAgainst(item.ref);
         if (act === "run") studio.openRun(item.run_id);
         if (act === "card") studio.call("card", { id: item.id }).then(studio.showCard, studio.failed);
         if (act === "rename") this.rename(item);

@@ -17,7 +17,7 @@
       root.querySelector("select").onchange = (event) => { this.kind = event.target.value; this.draw(); };
       root.querySelector("[data-compare]").onclick = () => this.showCompare();
       this.table.addEventListener("click", (event) => this.click(event));
-      this.table.addEventListener("keydown", (event) => event.key === "Enter" && event.target.matches("tr[data-run]") && studio.openRun(event.target.dataset.run));
+      this.table.addEventListener("keydown", (event) => event.key === "Enter" && event.target.matches("tr[data-run]") && studio.openRun(event.target.dataset.run, event.target.dataset.kind));
       this.table.addEventListener("change", (event) => {
         const id = event.target.dataset.pick;
         if (!id) return;
@@ -63,7 +63,7 @@
     row(r) {
       const time = r.started ? studio.duration((r.ended || Date.now() / 1000) - r.started) : "–";
       const fold = r.children ? `<button type="button" class="sw-fold" data-fold="${esc(r.id)}" aria-expanded="${this.unfolded.has(r.id)}">${esc(t(this.unfolded.has(r.id) ? "runs.children.hide" : "runs.children.show", { n: r.children }))}</button>` : "";
-      return `<tr data-run="${esc(r.id)}" tabindex="0"${r.parent ? ' class="st-child"' : ""}><td><input type="checkbox" data-pick="${esc(r.id)}" ${this.chosen.has(r.id) ? "checked" : ""} aria-label="${esc(t("runs.pick_one", { name: r.label }))}"></td>
+      return `<tr data-run="${esc(r.id)}" data-kind="${esc(r.kind)}" tabindex="0"${r.parent ? ' class="st-child"' : ""}><td><input type="checkbox" data-pick="${esc(r.id)}" ${this.chosen.has(r.id) ? "checked" : ""} aria-label="${esc(t("runs.pick_one", { name: r.label }))}"></td>
         <td class="st-name"><b>${esc(r.label)}</b><small>${esc(studio.ago(r.created))}</small>${fold}</td><td>${studio.pill(r.state)}</td>
         <td>${esc(t(`kind.${r.kind}`))}<small>${esc(studio.method(r))}</small></td><td class="st-name">${esc(r.data || "–")}</td>
         <td class="st-num">${studio.num(r.loss)}</td><td class="st-num">${studio.num(r.eval_loss)}</td><td class="st-num">${esc(time)}</td><td>${studio.spark(r.curve || [])}</td>
@@ -86,8 +86,8 @@
           try { await studio.call("remove", { run: doomed }); this.chosen.delete(doomed); this.buttons(); window.dispatchEvent(new CustomEvent("studio:runs")); } catch (error) { studio.failed(error); }
         return;
       }
-      const run = target.closest("tr[data-run]")?.dataset.run;
-      if (run) studio.openRun(run);
+      const { run, kind } = target.closest("tr[data-run]")?.dataset || {};
+      if (run) studio.openRun(run, kind);
     }
 
     async showCompare() {
