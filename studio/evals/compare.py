@@ -383,18 +383,23 @@ def _answers(model: Any, tokenizer: Any, items: list[Item], functions: list, mos
         texts += found[0]
         made.written, made.seconds = made.written + found[1], made.seconds + time.perf_counter() - began
         tell((at + len(found[0])) / len(rows))
-    made.answers = [None] * len(items)
+    rated(made, len(items), places, rows, texts, functions)
+    return True
+
+
+def rated(made: Scores, count: int, places: list[int], rows: list[Row], texts: list[str], functions: list) -> None:
+    """Puts answers and what the rewards say of them into ``made``; ``places`` are those of ``rows`` among ``count`` items."""
+    made.answers = [None] * count
     for i, text in zip(places, texts, strict=True):
         made.answers[i] = text
     for function in functions:
-        made.rewards[function.__name__] = [None] * len(items)
+        made.rewards[function.__name__] = [None] * count
     chat = isinstance(rows[0]["prompt"], list)
     said = [[{"role": "assistant", "content": text}] for text in texts] if chat else texts
     columns = {key: [row.get(key) for row in rows] for key in rows[0] if key != "prompt"}
     for function in functions:
         for i, value in zip(places, function([row["prompt"] for row in rows], said, **columns), strict=True):
             made.rewards[function.__name__][i] = value
-    return True
 
 
 def written(model: Any, tokenizer: Any, prompts: list[Any], most: int,

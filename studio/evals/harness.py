@@ -7,15 +7,16 @@ tasks; each pair is kept as soon as it is whole. Scores and standard errors are 
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from studio.errors import StudioError
+from studio.evals.results import SHARE
 from studio.library import refs
 from studio.method import Estimate, Method
 from studio.recipe import Recipe, field
 
 MOST = 16  # models of one run
-NOT_GENERATION = {"until", "max_gen_toks"}
 
 
 class HarnessRecipe(Recipe):
@@ -24,8 +25,8 @@ class HarnessRecipe(Recipe):
     kind: ClassVar[str] = "eval"
     method: ClassVar[str] = "harness"
 
-    models: list[str] = field([], "Models", "Who is asked: models of yours, the starter, hub:owner/name. The first is what the "
-                              "others are compared with.", widget="models", max_length=MOST)
+    models: list[str] = field([], "Models", "Who is asked: models of yours, GGUF files too, hub:owner/name, or the address of an "
+                              "OpenAI-compatible server. The first is what the others are compared with.", widget="models", max_length=MOST)
     tasks: list[str] = field(["suite:facts", "suite:sums"], "Tasks", "suite:NAME of the studio's own, bench:NAME of your own, a "
                              "task file of the workspace, or any name of lm-evaluation-harness.", widget="lines", max_length=200)
     dataset: str = field("", "Own held-out set", "Rows with good answers that no model learned from. Their loss is measured "
@@ -77,14 +78,14 @@ class Harness(Method):
     def check(cls, recipe: HarnessRecipe) -> None:
         from studio import rewards
         from studio.datasets import formats
-        from studio.evals import compare, tasks
+        from studio.evals import tasks
 
         if not recipe.models:
             raise StudioError("No model is chosen.", "Choose one or more; comparing needs two.", "models")
         for number, ref in enumerate(recipe.models):
             if ref in recipe.models[:number]:
-                raise StudioError(f"{refs.resolve_model(ref).label} is listed twice.", "Remove one of the two.", "models")
-            compare.opened(ref)
+                raise StudioError(f"{asked(ref)[0]} is listed twice.", "Remove one of the two.", "models")
+            asked(ref)
         if not recipe.tasks and not recipe.dataset:
             raise StudioError("No task is chosen.", "Choose one or more tasks, or a held-out set.", "tasks")
         for found in tasks.all_of(recipe.tasks):
@@ -98,15 +99,15 @@ class Harness(Method):
 
     @classmethod
     def estimate(cls, recipe: HarnessRecipe) -> Estimate:
-        from studio.evals import compare, tasks
+        from studio.evals import tasks
 
-        needs = [compare._memory(compare.opened(ref)) for ref in recipe.models]
-        asked = [tasks.line(found)["items"] for found in tasks.all_of(recipe.tasks)]
+        needs = [asked(ref)[1] for ref in recipe.models]
+        items = [tasks.line(found)["items"] for found in tasks.all_of(recipe.tasks)]
         notes = ["Memory is an estimate. One model at a time is loaded."]
-        if asked and all(asked):
-            most = [min(n, int(recipe.limit)) if recipe.limit and recipe.limit >= 1 else n for n in asked]
+        if items and all(items):
+            most = [min(n, int(recipe.limit)) if recipe.limit and recipe.limit >= 1 else n for n in items]
             notes.append(f"{sum(most)} questions for each of {len(recipe.models)} models.")
-        return Estimate(memory=max(needs) if needs and all(needs) else None, notes=notes)
+        return Estimate(memory=None if None in needs else max(needs, default=None), notes=notes)
 
     @classmethod
     def run(cls, recipe: HarnessRecipe, ctx: Any) -> dict[str, Any]:
@@ -121,6 +122,29 @@ class Harness(Method):
             bench_task.close()  # judges of own benchmarks
 
 
+def asked(ref: str) -> tuple[str, int | None]:
+    """(label, bytes of memory, ``None`` where it is not known) of a model that can be asked, without loading it.
+
+    Raises:
+        StudioError: in ``models``.
+    """
+    from studio.chat import address
+    from studio.evals import compare
+    from studio.gguf import read
+
+    try:
+        if address.is_address(ref):
+            address.checked(ref)
+            return address.label(ref), 0
+        model = refs.resolve_model(ref)
+        if model.meta.get("format") == "gguf":
+            file = read.only(model.path) if model.path.is_dir() else model.path
+            return model.label, int(file.stat().st_size * 1.2) + 300_000_000
+    except StudioError as err:
+        raise StudioError(err.message, err.hint, "models") from err
+    return model.label, compare._memory(compare.opened(ref)) or None
+
+
 class Run:
     """One run's state: what is loaded, how far it is."""
 
@@ -128,67 +152,135 @@ class Run:
         self.recipe, self.ctx, self.results = recipe, ctx, results
         self.began = time.monotonic()
         self.done = self.total = self.now = self.fresh = 0.0
+        self.refused: StudioError | None = None
 
     def all(self) -> dict[str, Any]:
-        from studio.evals import lm_models, lm_tasks
+        from studio import rewards
+        from studio.aligners import data
+        from studio.evals import compare, lm_heldout, lm_models, lm_tasks
 
         recipe, ctx, results = self.recipe, self.ctx, self.results
         watch = lm_models.Watch(lambda: ctx.stop_requested, self.tell)
-        with lm_models.quiet(watch):
-            jobs = lm_tasks.load(recipe, ctx)
-            self.total = sum(job.docs for job in jobs) * len(recipe.models)
-            for job in jobs:
-                results.task(job.name, job.title, job.main, {}, about=job.about)
-            for ref in recipe.models:
-                results.model(ref, refs.resolve_model(ref).label)
-            for number, ref in enumerate(recipe.models):
-                left = [job for job in jobs if not results.finished(number, job.name)]
-                self.done += sum(job.docs for job in jobs if job not in left)
-                if left and not ctx.stop_requested:
-                    self.model(number, ref, left, watch, lm_models, lm_tasks)
-        self.describe(jobs)
-        return results.finish()
+        functions = rewards.build(recipe.rewards, ctx, SimpleNamespace(model=recipe.models[0], trust_remote_code=recipe.trust_remote_code)
+                                  ) if recipe.dataset and recipe.rewards else []
+        try:
+            with lm_models.quiet(watch):
+                jobs, groups = lm_tasks.load(recipe, ctx)
+                for ref in recipe.models:
+                    results.model(ref, asked(ref)[0])
+                for job in jobs:
+                    results.task(job.name, job.title, job.main, job.metrics, about=job.about)
+                items = lm_heldout.rows(recipe, ctx) if recipe.dataset else []
+                if items:
+                    results.task(compare.TASK, data.refs_label(recipe.dataset), "loss", compare.metrics(functions))
+                sizes = {job.name: job.docs for job in jobs} | ({compare.TASK: len(items)} if items else {})
+                self.total = sum(sizes.values()) * len(recipe.models)
+                for number in range(len(recipe.models)):
+                    left = [name for name in sizes if not results.finished(number, name)]
+                    self.done += sum(size for name, size in sizes.items() if name not in left)
+                    if left and not ctx.stop_requested:
+                        self.model(number, [job for job in jobs if job.name in left], items if compare.TASK in left else [],
+                                   functions, watch)
+        except lm_models.Stopped:
+            pass  # while the tasks were loading
+        finally:
+            rewards.close(functions)
+        if not any(results.finished(number, name) for number in range(len(results.models)) for name in results.tasks):
+            if self.refused and not ctx.stop_requested:
+                raise self.refused
+            return {"table": [], "tasks": results.tasks}
+        self.groups(groups, lm_tasks)
+        self.describe()
+        return results.finish([(recipe.dataset, "data")] if recipe.dataset else [])
 
-    def model(self, number: int, ref: str, jobs: list[Any], watch: Any, lm_models: Any, lm_tasks: Any) -> None:
-        """All tasks that one model has not done yet."""
-        recipe, ctx, results = self.recipe, self.ctx, self.results
-        if (lm := lm_models.opened(ref, recipe, ctx, watch)) is None:
+    def model(self, number: int, jobs: list[Any], items: list[Any], functions: list, watch: Any) -> None:
+        """All that one model has not done yet."""
+        from studio.evals import lm_models
+
+        recipe, label = self.recipe, self.results.models[number]["label"]
+        if (lm := lm_models.opened(recipe.models[number], recipe, self.ctx, watch)) is None:
             return
-        label = results.models[number]["label"]
-        templated = recipe.apply_chat_template and lm.templated
         if recipe.apply_chat_template and not lm.templated:
-            ctx.warning("no-template", f"{label} has no chat template and is asked in plain text.",
-                        "Its scores compare with those of chat models only with care.")
+            self.ctx.warning("no-template", f"{label} has no chat template and is asked in plain text.",
+                             "Its scores compare with those of chat models only with care.")
         try:
             for job in jobs:
-                watch.cut, self.now, began = 0, job.docs, time.monotonic()
-                found = lm_tasks.ask(job, lm, recipe, templated)
-                results.tasks[job.name] |= {"main": found["main"], "metrics": found["metrics"]}
-                if watch.cut:
-                    ctx.warning("cut", f"{label}, {job.title}: {watch.cut} of {found['requests']} prompts were longer than the model "
-                                f"reads and lost their beginning.", "Choose a model with a longer context, or fewer examples.")
-                results.add(number, job.name, found["samples"], found["scores"], seconds=round(time.monotonic() - began, 3),
-                            requests=found["requests"], cut=watch.cut, templated=templated,
-                            metrics=found["metrics"], main=found["main"])
-                self.done, self.fresh, self.now = self.done + job.docs, self.fresh + job.docs, 0
-                self.tell(0.0)
+                self.pair(number, job, lm, label)
+            if items:
+                self.heldout(number, items, functions, lm, label)
         except lm_models.Stopped:
             pass
         finally:
             lm.close()
 
+    def pair(self, number: int, job: Any, lm: Any, label: str) -> None:
+        """One model, one task."""
+        from studio.evals import lm_served, lm_tasks
+
+        recipe, watch, began = self.recipe, lm.watch, time.monotonic()
+        watch.cut, self.now = 0, job.docs
+        templated = recipe.apply_chat_template and lm.templated and (lm.likelihoods or not job.likelihood)
+        try:
+            found = lm_tasks.ask(job, lm, recipe, templated)
+        except lm_served.Refused as err:
+            self.refused = self.refused or err
+            self.ctx.warning("not-asked", f"{label} is not asked {job.title}: {err.message}", err.hint)
+            self.step(job.docs, 0)
+            return
+        self.results.task(job.name, job.title, found["main"], found["metrics"], about=job.about)
+        if watch.cut:
+            self.ctx.warning("cut", f"{label}, {job.title}: {watch.cut} of {found['requests']} prompts were longer than the model reads "
+                             "and lost their beginning.", "Choose a model with a longer context, or fewer examples.")
+        self.results.add(number, job.name, found["samples"], found["scores"], seconds=round(time.monotonic() - began, 3),
+                         requests=found["requests"], cut=watch.cut, templated=templated, main=found["main"],
+                         metrics=found["metrics"], figures=found["figures"])
+        self.step(job.docs, job.docs)
+
+    def heldout(self, number: int, items: list[Any], functions: list, lm: Any, label: str) -> None:
+        """One model, the person's own rows."""
+        from studio.evals import compare, lm_heldout
+
+        began, self.now = time.monotonic(), len(items)
+        if not lm.likelihoods and not functions:
+            self.ctx.warning("not-asked", f"{label} does not tell how likely a given text is, so the held-out set is left out.",
+                             "Choose rewards: then its answers are scored.")
+            self.step(len(items), 0)
+            return
+        scores = lm_heldout.score(lm, items, functions, self.recipe,
+                                  lambda code, text, hint: self.ctx.warning(code, f"{label}: {text}", hint))
+        if scores is not None:
+            self.results.add(number, compare.TASK, compare.told(items, scores), scores.figures(),
+                             seconds=round(time.monotonic() - began, 3), tokens=sum(scores.tokens), main="loss",
+                             metrics=compare.metrics(functions))
+            self.step(len(items), len(items))
+
+    def step(self, docs: float, fresh: float) -> None:
+        """So many questions are behind, ``fresh`` of them asked now."""
+        self.done, self.fresh, self.now = self.done + docs, self.fresh + fresh, 0
+        self.tell(0.0)
+
     def tell(self, share: float) -> None:
         """How far the run is, within the task that is being asked."""
-        asked = self.fresh + share * self.now
+        ended = self.fresh + share * self.now
         left = self.total - self.done - share * self.now
-        eta = (time.monotonic() - self.began) / asked * left if asked else None
+        eta = (time.monotonic() - self.began) / ended * left if ended else None
         self.ctx.progress(self.done + share * self.now, self.total, eta)
 
-    def describe(self, jobs: list[Any]) -> None:
-        """How the metrics of tasks that were done before a stop are read."""
-        from studio.jobs.files import read_json
-
-        for job in jobs:
+    def groups(self, groups: dict[str, Any], lm_tasks: Any) -> None:
+        """Scores of groups, where all their tasks are done."""
+        for name, group in groups.items():
             for number in range(len(self.results.models)):
-                if not self.results.tasks[job.name]["metrics"] and (kept := read_json(self.results._place(number, job.name))):
-                    self.results.tasks[job.name] |= {key: kept["facts"][key] for key in ("main", "metrics")}
+                kept = {task: self.results.facts_of(number, task)["figures"] for task in list(self.results.tasks)
+                        if "figures" in self.results.facts_of(number, task)}
+                if scores := lm_tasks.group_scores(group, kept):
+                    shares = {metric: SHARE for metric in scores}
+                    self.results.task(name, group.alias or name, next(iter(scores)), shares, group=[
+                        task.task_name for task in group.get_all_tasks()])
+                    self.results.add(number, name, [], scores)
+
+    def describe(self) -> None:
+        """How the metrics of tasks that were done before a stop are read."""
+        for name, task in self.results.tasks.items():
+            for number in range(len(self.results.models)):
+                if "metrics" in (kept := self.results.facts_of(number, name)):
+                    task |= {"main": kept["main"], "metrics": task["metrics"] | kept["metrics"]}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import evaluate
 import lm_eval.api.metrics
 import lm_eval.api.model
 import lm_eval.api.task
 import lm_eval.models.huggingface
 import lm_eval.utils
 
+from studio.chat import address
 from studio.evals import compare
 from studio.evals.lm_local import Local
 from studio.library import refs
@@ -58,13 +61,46 @@ def opened(ref: str, recipe: Any, ctx: Any, watch: Watch) -> Any:
     Raises:
         StudioError: it cannot be loaded or reached.
     """
+    from studio.evals.lm_served import Address, Gguf
     from studio.trainers import load
 
+    if address.is_address(ref):
+        return Address(ref, recipe, ctx, watch)
     local = load.fetch(refs.resolve_model(ref), ctx)
     if local is None or ctx.stop_requested:
         return None
+    if local.meta.get("format") == "gguf":
+        return Gguf(local.path, recipe, watch, ctx.threads)
     tokenizer, net = compare.ready(local, recipe.trust_remote_code)
     return Local(net, tokenizer, recipe, watch)
+
+
+class CodeEval:
+    """What tasks of written programs load under the name ``code_eval``: the same numbers, in the studio's sandbox.
+
+    pass@k as in Chen et al. 2021, https://arxiv.org/abs/2107.03374.
+    """
+
+    def __init__(self, watch: Watch):
+        self.watch = watch
+
+    def compute(self, references: list[str], predictions: list[list[str]], k: Any = (1, 10, 100), **_: Any) -> tuple[Any, Any]:
+        from studio import sandbox
+
+        counts, every = [], {}
+        for number, (tests, programs) in enumerate(zip(references, predictions, strict=True)):
+            ends = []
+            for program in programs:
+                self.watch.check()
+                ends.append(sandbox.run(program, tests))
+            every[number] = [(place, {"passed": one.ok, "result": one.reason or "passed"}) for place, one in enumerate(ends)]
+            counts.append((len(ends), sum(one.ok for one in ends)))
+        found = {}
+        for most in [k] if isinstance(k, int) else k:
+            if all(n >= most for n, _ in counts):
+                found[f"pass@{most}"] = sum(1.0 if n - right < most else 1.0 - math.prod(
+                    1.0 - most / m for m in range(n - right + 1, n + 1)) for n, right in counts) / len(counts)
+        return found, every
 
 
 @contextlib.contextmanager
@@ -103,10 +139,14 @@ def quiet(watch: Watch) -> Iterator[None]:
                 found.append(function(drawn.choices(values, k=len(values))))
         return lm_eval.api.metrics.sample_stddev(found)
 
+    def load(name: str, *others: Any, **more: Any) -> Any:
+        return CodeEval(watch) if name == "code_eval" else before[-1](name, *others, **more)
+
     safe = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     safe.filters["regex_replace"] = lm_eval.utils.regex_replace
     changed = [(lm_eval.models.huggingface, "tqdm", Bar), (lm_eval.api.model, "tqdm", Bar), (lm_eval.api.task, "tqdm", Bar),
-               (lm_eval.api.metrics, "bootstrap_stderr", bootstrap), (lm_eval.utils, "env", safe)]
+               (lm_eval.api.metrics, "bootstrap_stderr", bootstrap), (lm_eval.utils, "env", safe),
+               (evaluate, "load", load)]
     before = [getattr(module, name) for module, name, _ in changed]
     logger = logging.getLogger("lm_eval")
     level = logger.level

@@ -48,13 +48,21 @@ class Job:
     about: str = ""
 
     @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """How its metrics are read, as far as it is known before it is asked."""
+        filters = [one.name for one in self.task._filters]
+        return {name if len(filters) == 1 else f"{name},{one}": {"higher_is_better": bool(better)} | (
+            {"low": 0.0, "high": 1.0} if name in _SHARES else {}) for name, better in self.task.higher_is_better().items()
+            for one in filters}
+
+    @property
     def likelihood(self) -> bool:
         """Whether it needs the likelihood of given texts."""
         return self.task.OUTPUT_TYPE != "generate_until"
 
 
-def load(recipe: Any, ctx: Any) -> list[Job]:
-    """The tasks of a recipe, each with its data.
+def load(recipe: Any, ctx: Any) -> tuple[list[Job], dict[str, Any]]:
+    """The tasks of a recipe, each with its data, and the groups whose scores are means of theirs.
 
     Raises:
         StudioError: in ``tasks``: unknown, broken, or without data.
@@ -63,13 +71,16 @@ def load(recipe: Any, ctx: Any) -> list[Job]:
     groups: dict[str, Any] = {}
     for found in known.all_of(recipe.tasks):
         for name, task in _loaded(found, recipe, groups).items():
+            if getattr(task, "UNSAFE_CODE", False) and not recipe.confirm_run_unsafe_code:
+                raise StudioError(f"The task {name} runs programs that the models write.", "Turn on 'Run the models' code'; it is "
+                                  "confined to the sandbox.", "confirm_run_unsafe_code")
             _set(task, recipe)
             line = known.line(found) if found.path else known.line(known.Found(name, "harness"))
             docs = get_sample_size(task, recipe.limit) or len(task.eval_docs)
             made.setdefault(name, Job(name, line["title"], task, line["main"], min(docs, len(task.eval_docs)), line["about"]))
         if ctx.stop_requested:
             break
-    return list(made.values())
+    return list(made.values()), {name: group for name, group in groups.items() if group.has_aggregation}
 
 
 def _loaded(found: known.Found, recipe: Any, groups: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +217,25 @@ def ask(job: Job, lm: Any, recipe: Any, templated: bool) -> dict[str, Any]:
         {"low": 0.0, "high": 1.0} if name.split(",")[0] in _SHARES or _share(name, found, job) else {}) for name in scores}
     main = next((name for name in scores if name.split(",")[0] == job.main), next(iter(scores), ""))
     return {"samples": _samples(job, found["samples"][job.task.task_name], filters), "scores": scores, "metrics": read, "main": main,
-            "requests": len(instances or [])}
+            "requests": len(instances or []), "figures": {key: value for key, value in figures.items() if not callable(value)}}
+
+
+def group_scores(group: Any, figures: dict[str, dict[str, Any]]) -> dict[str, tuple[float, float | None]]:
+    """Metric -> (value, standard error) of a group, as the library draws them together; empty while one of its tasks is missing.
+
+    Args:
+        figures: Task -> what :func:`ask` gave under this name.
+    """
+    if not {task.task_name for task in group.get_all_tasks()} <= figures.keys():
+        return {}
+    found = group.aggregate(figures)
+    made = {}
+    for key, value in found.items():
+        if "," in key and "_stderr," not in key and isinstance(value, (int, float)):
+            metric, one = key.split(",", 1)
+            error = found.get(f"{metric}_stderr,{one}")
+            made[metric if one == "none" else key] = (float(value), float(error) if isinstance(error, (int, float)) else None)
+    return made
 
 
 def _share(name: str, found: Any, job: Job) -> bool:

@@ -81,8 +81,11 @@ class Logits:
         """Whether an answer ends with this token."""
         return 0 <= token < self.words and self._lib.llama_vocab_is_eog(self._vocab, token)
 
-    def of(self, ids: list[int]) -> Any:
+    def of(self, ids: list[int], start: int = 0) -> Any:
         """Array (tokens, words) of float32.
+
+        Args:
+            start: Place of the first token whose logits are wanted.
 
         Raises:
             StudioError: llama.cpp fails at it.
@@ -97,13 +100,13 @@ class Logits:
         try:
             batch.n_tokens = len(ids)
             for place, token in enumerate(ids):
-                batch.token[place], batch.pos[place], batch.n_seq_id[place], batch.logits[place] = token, place, 1, 1
+                batch.token[place], batch.pos[place], batch.n_seq_id[place], batch.logits[place] = token, place, 1, place >= start
                 batch.seq_id[place][0] = 0
             if (failed := lib.llama_decode(self._context, batch)) != 0:
                 raise StudioError(f"llama.cpp failed on a text (code {failed}).", "Try with shorter texts.")
-            found = np.empty((len(ids), self.words), np.float32)
-            for place in range(len(ids)):
-                found[place] = np.ctypeslib.as_array(lib.llama_get_logits_ith(self._context, place), (self.words,))
+            found = np.empty((len(ids) - start, self.words), np.float32)
+            for place in range(start, len(ids)):
+                found[place - start] = np.ctypeslib.as_array(lib.llama_get_logits_ith(self._context, place), (self.words,))
             return found
         finally:
             lib.llama_batch_free(batch)
