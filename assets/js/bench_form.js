@@ -145,7 +145,7 @@
     }
 
     preview(values) {
-      const { items, read, left_out, notes, yaml } = this.found, place = this.$(".be-preview"), metric = this.metrics.find((m) => m.name === (values.metric || "exact"));
+      const { items, read, left_out, notes, doubts, yaml } = this.found, place = this.$(".be-preview"), metric = this.metrics.find((m) => m.name === (values.metric || "exact"));
       place.classList.remove("be-stale");
       const loss = metric.output === "loss";
       const question = (one) => {
@@ -159,7 +159,7 @@
       };
       const tags = (one) => Object.entries(one.tags).map(([key, value]) => `<span class="st-tag">${esc(`${key}: ${value}`)}</span>`).join(" ");
       place.innerHTML = `<p class="st-muted be-count">${esc(t("bench.preview.count", { n: items.length, read }))}</p>
-        ${[...left_out.map((one) => t("bench.left_out", one)), ...notes].map((text) => `<p class="st-finding st-level-warning">${esc(text)}</p>`).join("")}
+        ${notes.map((text) => `<p class="st-finding">${esc(text)}</p>`).join("")}${[...left_out.map((one) => t("bench.left_out", one)), ...doubts].map((text) => `<p class="st-finding st-level-warning">${esc(text)}</p>`).join("")}
         ${items.map((one, i) => `<article class="be-question"><header><b>${esc(t(loss ? "bench.preview.text" : "bench.preview.item", { n: i + 1 }))}</b>${tags(one)}</header><pre>${question(one)}</pre>${right(one)}</article>`).join("")}`;
       const file = this.$(".be-yaml");
       file.hidden = false;

@@ -50,8 +50,6 @@ class Benchmark(BaseModel):
     choices: str = field("", "Options", "A column with a list; several columns, as A, B, C, D; or a template with one option a line. Left "
                          "empty, the options listed in the question as (A), (B) … are taken.", widget="text", max_length=4000,
                          when={"metric": ["multiple_choice"]})
-    description: str = field("", "Before everything", "Said once before the examples and the question, as a system message where models "
-                             "have one.", widget="text", max_length=20_000)
     num_fewshot: int = field(0, "Examples", "Solved examples shown before each question. Untuned models need some to see the form.",
                              ge=0, le=32)
     fewshot_dataset: str = field("", "Examples from", "Another dataset with the same columns, e.g. a training part. Left empty, rows of the "
@@ -62,6 +60,8 @@ class Benchmark(BaseModel):
                              "questions of their own otherwise.", widget="lines", max_length=8,
                              when={"metric": [name for name in _TITLES if METRICS.get(name).output == "text"]})
     limit: int = field(200, "Questions", "How many at most. Four times as many halve the standard error.", ge=1, le=20_000)
+    description: str = field("", "Before everything", "Said once before the examples and the question, as a system message where models "
+                             "have one.", widget="text", max_length=20_000)
     tags: list[str] = field([], "Group by", "Columns by which results can be grouped later: topic, level, source.", widget="lines",
                             group="advanced", max_length=12)
     shuffle: bool = field(True, "Drawn at random", "Rows are drawn by the seed. Off: the first ones, in the order of the file.", group="advanced")
@@ -228,7 +228,7 @@ def preview(values: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``{columns, items: [{id, prompt, shown (with description and examples), target, references, choices, gold, tags}], read,
-        left_out, notes, yaml}``.
+        left_out, notes (how it was understood), doubts, yaml}``.
 
     Raises:
         StudioError: as :func:`save`.
@@ -243,8 +243,8 @@ def preview(values: dict[str, Any]) -> dict[str, Any]:
               "choices": [_cut(text) for text in item.get("choices", [])[:40]], "gold": item.get("gold"), "tags": item["tags"]}
              for item in found.items]
     text = bench_task.text(bench_task.values(named_, metric, len(shots), None))
-    return {"columns": found.columns[:200], "items": items, "read": found.read, "left_out": found.told(), "notes": found.notes + _doubts(bench, found),
-            "yaml": text}
+    return {"columns": found.columns[:200], "items": items, "read": found.read, "left_out": found.told(), "notes": found.notes,
+            "doubts": _doubts(bench, found), "yaml": text}
 
 
 def shown(bench: Benchmark, metric: Metric, shots: list[dict[str, Any]]) -> str:

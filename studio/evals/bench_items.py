@@ -22,7 +22,7 @@ from studio.datasets.judge import question_of
 from studio.datasets.roles import Detected, detect, unfolded
 from studio.errors import StudioError
 from studio.evals.metrics import Metric
-from studio.evals.templates import Missing, as_text, columns, compiled
+from studio.evals.templates import Missing, TooLong, as_text, columns, compiled
 
 Row = dict[str, Any]
 MOST_READ = 200_000  # rows that are read to draw from
@@ -191,6 +191,8 @@ class _Maker:
             return self._item(row)
         except Missing:
             return self._left("no_column")
+        except TooLong:
+            return self._left("too_long")
         except _LeftOut as err:
             return self._left(err.args[0])
 
@@ -272,8 +274,8 @@ def _place(value: Any, options: list[str], labels: list[str], first: int) -> int
     said = as_text(value).strip()
     for known in (options, labels):
         plain = [text.strip().casefold() for text in known]
-        if plain.count(said.casefold()) == 1:
-            return plain.index(said.casefold())
+        if said.casefold() in plain:  # twice the same option: none can be told to be right
+            return plain.index(said.casefold()) if plain.count(said.casefold()) == 1 else None
     if match := _LETTER.match(said):
         place = ord(match[1].upper()) - ord("A")
         return place if place < len(options) else None

@@ -10,7 +10,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, UndefinedError, nodes
+from jinja2 import Environment, StrictUndefined, TemplateError, UndefinedError, nodes
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from studio.errors import StudioError
@@ -27,6 +29,10 @@ _ALLOWED = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.
 
 class Missing(Exception):
     """The row lacks what the template names."""
+
+
+class TooLong(Exception):
+    """The text would be longer than :data:`LONGEST`."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -50,14 +56,14 @@ def _bounded(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(made)
     def filtered(*args: Any, **kwargs: Any) -> Any:
-        values = [value for value in args if not hasattr(value, "autoescape")]
+        values = [*(value for value in args if not isinstance(value, (EvalContext, Environment, Context))), *kwargs.values()]
         if name == "replace":
-            _replaces(*map(str, values[-3:] if len(values) > 3 else values[:3]))
-        if name == "join" and len(values) > 1 and len(list(values[-2] if len(values) > 2 else values[0])) * len(str(values[-1])) > LONGEST:
-            raise SecurityError("the text becomes too long")
+            _replaces(*map(str, values[:3]))
+        if name == "join" and len(values) > 1 and len(list(values[0])) * len(str(values[1])) > LONGEST:
+            raise TooLong
         found = made(*args, **kwargs)
         if isinstance(found, str) and len(found) > LONGEST:
-            raise SecurityError("the text becomes too long")
+            raise TooLong
         return found
 
     return filtered
@@ -65,7 +71,7 @@ def _bounded(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
 
 def _replaces(text: str, old: str = "", new: str = "", *_: Any) -> None:
     if len(text) + text.count(old) * len(new) > LONGEST:
-        raise SecurityError("the text becomes too long")
+        raise TooLong
 
 
 _environment: list[_Environment] = []
@@ -74,7 +80,8 @@ _environment: list[_Environment] = []
 def compiled(source: str, field: str) -> Callable[[dict[str, Any]], str]:
     """A template as a function of a row.
 
-    The function raises :class:`Missing` where the row has no such column, and StudioError where the template cannot work on it.
+    The function raises :class:`Missing` where the row has no such column, :class:`TooLong`, and StudioError where the template cannot
+    work on it.
 
     Raises:
         StudioError: in that field: it is no template, or one that asks for more than it may.
@@ -102,7 +109,7 @@ def compiled(source: str, field: str) -> Callable[[dict[str, Any]], str]:
                 made.append(part)
                 size += len(part)
                 if size > LONGEST:
-                    raise SecurityError("the text becomes too long")
+                    raise TooLong
         except UndefinedError as err:
             raise Missing(str(err.message or err)) from err
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as err:
