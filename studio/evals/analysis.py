@@ -84,7 +84,7 @@ class Analyse(Method):
         if ctx.stop_requested:
             return {}
         topics = _topics(questions, recipe, ctx)
-        groups = grouped(questions, sides, topics, recipe.smallest)
+        groups = grouped(questions, sides, topics, recipe.smallest, {task: rule["title"] for task, rule in rules.items()})
         ctx.progress(1, 1)
         return _write(recipe, ctx, sides, questions, groups, rules, topics)
 
@@ -200,7 +200,7 @@ def common(prompts: list[str]) -> tuple[int, int]:
 
 def wording(line: dict[str, Any], shared: tuple[int, int]) -> dict[str, Any]:
     """``{prompt, question, messages?}``: what was asked, without what all questions share."""
-    prompt, more = line["prompt"], line["more"]
+    prompt, more = line["prompt"], line.get("more") or {}
     messages = more.get("messages") or turns(prompt)
     asked = [turn for turn in messages if turn.get("role") == "user"]
     own = prompt[shared[0]:len(prompt) - shared[1]]
@@ -234,7 +234,7 @@ def _topics(questions: list[dict[str, Any]], recipe: AnalyseRecipe, ctx: Any) ->
 
 
 def grouped(questions: list[dict[str, Any]], sides: list[dict[str, Any]], topics: dict[str, Any] | None,
-            smallest: int) -> list[dict[str, Any]]:
+            smallest: int, titles: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """Groups with at least one failure, those that stand out first, then by how many more fail than elsewhere. Each question gets the ids
     of its groups."""
     members: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -256,6 +256,7 @@ def grouped(questions: list[dict[str, Any]], sides: list[dict[str, Any]], topics
     made = [group for group in made if group["failed"]]
     tested = sum(group["p"] is not None for group in made)
     for group in made:
+        group["title"] = (titles or {}).get(group["name"], group["title"]) if group["by"] == "task" else group["title"]
         group["stands_out"] = group["p"] is not None and group["p"] * tested < SURE
     made.sort(key=lambda g: (not g["stands_out"], -(g["rate"] - g["others"]) if g["others"] is not None else 0, -g["failed"], g["name"]))
     ids = {(group["by"], group["name"]): f"g{number}" for number, group in enumerate(made)}

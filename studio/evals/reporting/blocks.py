@@ -86,8 +86,12 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits - 1}e}" if abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.{digits}g}"
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{'+' if value > 0 else '−' if value < 0 else '±'}{number(abs(value), digits)}"
+def signed(value: float | None) -> str:
+    """A difference: with its sign, to three places where that says something."""
+    if value is None:
+        return "–"
+    size = f"{abs(value):.3f}" if 0.0005 <= abs(value) < 100 else number(abs(value), 3)
+    return f"{'+' if value > 0 else '−' if value < 0 else '±'}{size}"
 
 
 def duration(seconds: float | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from studio import hardware
 from studio.errors import StudioError
-from studio.evals import ablation, finished, paired
+from studio.evals import ablation, analysis, finished, paired
 from studio.evals.reporting import charts, facts, reasons
 from studio.evals.reporting.blocks import (Answers, Cell, Chart, Code, Points, Section, Table, Text, duration, number, signed,
                                            value_text)
@@ -255,7 +255,7 @@ def _differences(pairs: list[dict[str, Any]], flips: int) -> list[Section]:
                 for kind in ("worse", "better"):
                     own = [flip for flip in line["flips"] if flip["kind"] == kind][:flips]
                     share = all(flip["a_score"] in (0, 1) and flip["b_score"] in (0, 1) for flip in own)
-                    examples += [Answers(flip["prompt"], flip["target"], [(pair["base"], flip["a"], bool(flip["a_score"]) if share else None),
+                    examples += [Answers(_readable(flip["prompt"]), flip["target"], [(pair["base"], flip["a"], bool(flip["a_score"]) if share else None),
                                                                           (pair["tuned"], flip["b"], bool(flip["b_score"]) if share else None)],
                                          f"{line['title']}: {kind} ({line['metric']} {number(flip['a_score'])} → {number(flip['b_score'])})") for flip in own]
         blocks: list[Any] = [Table(["Task", "Metric", pair["base"], pair["tuned"], "Difference", "95 % interval", "p", "Better / worse"], rows,
@@ -321,7 +321,7 @@ def _samples(found: facts.Facts, recipe: Any) -> list[Section]:
             about = one.tasks[key[0]]
             first = next(iter(answers.values()))
             told = [(one.label(place), line["answer"][:4000], _right(line, about)) for place, line in sorted(answers.items())]
-            blocks.append(Answers(first["prompt"][-4000:], first["target"], told, about["title"]))
+            blocks.append(Answers(_readable(first["prompt"])[-4000:], first["target"], told, about["title"]))
         if blocks:
             sections.append(Section(_name(found, one.run), blocks, 2))
     for row in found.making:
@@ -333,6 +333,12 @@ def _samples(found: facts.Facts, recipe: Any) -> list[Section]:
         if blocks:
             sections.append(Section(f"While learning: {_name(found, row)}", blocks, 2))
     return [Section("Samples", [Text(f"Drawn by seed {recipe.seed}, not chosen.", "muted")]), *sections] if sections else []
+
+
+def _readable(prompt: str) -> str:
+    """A chat by its roles, without the signs of its template; anything else as it is."""
+    turns = analysis.turns(prompt)
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns) if turns else prompt
 
 
 def _right(line: dict[str, Any], about: dict[str, Any]) -> bool | None:

@@ -15,20 +15,32 @@ _DARK = {"bg": "#1b1a19", "sunken": "#272523", "ink": "#ece9e3", "muted": "#aaa4
          "good-soft": "#1b3327", "bad-soft": "#3d211e", "accent-soft": "#262b4d", "s0": "#8797fb", "s1": "#f0955a", "s2": "#4cc3c0",
          "s3": "#c493ea", "s4": "#e0b45c", "s5": "#f087a8", "s6": "#a5c46c"}
 _STYLE = """
-*{box-sizing:border-box}html{background:var(--bg);color:var(--ink);font:15px/1.55 system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
-body{margin:0 auto;max-width:1000px;padding:36px 24px 80px}h1{font-size:28px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em}
-h2{font-size:20px;margin:44px 0 10px;padding-top:14px;border-top:1px solid var(--line)}h3{font-size:15.5px;margin:26px 0 8px}p{margin:0 0 10px;max-width:75ch}
-.muted{color:var(--muted)}.good{color:var(--good)}.bad{color:var(--bad)}nav{margin:18px 0 0;display:flex;flex-wrap:wrap;gap:4px 16px}a{color:var(--s0)}
-.scroll{overflow-x:auto;margin:10px 0 16px}table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere;min-width:60px}
-th{font-weight:600;color:var(--muted)}td.n,th.n{text-align:right;white-space:nowrap}td.best{font-weight:650}td.good{background:var(--good-soft)}td.bad{background:var(--bad-soft)}
-td.muted{color:var(--muted)}figure{margin:12px 0 18px}figure svg{width:100%;height:auto;max-width:760px;display:block}
-.qa{border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:10px 0}.qa pre,pre.code{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
-.qa dl{margin:10px 0 0;display:grid;gap:8px;grid-template-columns:repeat(auto-fit,minmax(min(260px,100%),1fr))}.qa div{background:var(--sunken);border-radius:6px;padding:8px 10px;border-left:3px solid var(--line)}
-.qa div.good{border-color:var(--good);color:inherit}.qa div.bad{border-color:var(--bad);color:inherit}.qa div.right{border-color:var(--s0)}.qa dt{font-size:12px;font-weight:600;color:var(--muted)}.qa dd{margin:2px 0 0}
-details{margin:8px 0 14px}summary{cursor:pointer;color:var(--muted);font-size:13.5px}details pre{background:var(--sunken);border-radius:6px;padding:10px 12px;margin-top:6px!important}
-footer{margin-top:56px;border-top:1px solid var(--line);padding-top:12px;font-size:12.5px;color:var(--muted)}li{max-width:75ch}
-@media print{body{max-width:none;padding:0}h2{break-after:avoid}.qa,figure,tr{break-inside:avoid}}
+*{box-sizing:border-box}
+html{background:var(--bg);color:var(--ink);font:15px/1.55 system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
+body{margin:0 auto;max-width:1000px;padding:36px 24px 80px}
+h1{font-size:28px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em;overflow-wrap:anywhere}
+h2{font-size:20px;margin:44px 0 10px;padding-top:14px;border-top:1px solid var(--line)}
+h3{font-size:15.5px;margin:26px 0 8px;overflow-wrap:anywhere}
+p,li{max-width:75ch;overflow-wrap:anywhere}p{margin:0 0 10px}
+.muted{color:var(--muted)}.good{color:var(--good)}.bad{color:var(--bad)}
+nav{margin:18px 0 0;display:flex;flex-wrap:wrap;gap:4px 16px}a{color:var(--s0)}
+.scroll{overflow-x:auto;margin:10px 0 16px}
+table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word;max-width:340px}
+th{font-weight:600;color:var(--muted)}td.n,th.n{text-align:right;white-space:nowrap}
+td.best{font-weight:650}td.good{background:var(--good-soft)}td.bad{background:var(--bad-soft)}td.muted{color:var(--muted)}
+td.good,td.bad{padding-left:8px}
+figure{margin:12px 0 18px}figure svg{width:100%;height:auto;max-width:760px;display:block}
+.qa{border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:10px 0}.qa>p{font-size:13px;margin:0 0 6px}
+pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
+.qa dl{margin:10px 0 0;display:grid;gap:8px;grid-template-columns:repeat(auto-fit,minmax(min(240px,100%),1fr))}
+.qa dl div{background:var(--sunken);border-radius:6px;padding:8px 10px;border-left:3px solid var(--line);color:inherit}
+.qa div.good{border-color:var(--good)}.qa div.bad{border-color:var(--bad)}.qa div.right{border-color:var(--s0)}
+dt{font-size:12px;font-weight:600;color:var(--muted)}dd{margin:2px 0 0}
+details{margin:8px 0 14px}summary{cursor:pointer;color:var(--muted);font-size:13.5px}
+details pre{background:var(--sunken);border-radius:6px;padding:10px 12px;margin-top:6px}
+footer{margin-top:56px;border-top:1px solid var(--line);padding-top:12px;font-size:12.5px;color:var(--muted)}
+@media print{body{max-width:none;padding:0}h2,h3{break-after:avoid}.qa,figure,tr{break-inside:avoid}}
 """
 _e = html.escape
 
@@ -85,7 +97,7 @@ def _answers(block: blocks.Answers) -> str:
     parts += [f'<div class="{tone[right]}"><dt>{_e(label)}{_mark(right)}</dt><dd><pre>{_e(text) or "–"}</pre></dd></div>'
               for label, text, right in block.answers]
     note = f'<p class="muted">{_e(block.note)}</p>' if block.note else ""
-    return f'<div class="qa" style="background:none">{note}<pre>{_e(block.prompt)}</pre><dl>{"".join(parts)}</dl></div>'
+    return f'<div class="qa">{note}<pre>{_e(block.prompt)}</pre><dl>{"".join(parts)}</dl></div>'
 
 
 def _mark(right: bool | None) -> str:

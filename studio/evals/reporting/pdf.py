@@ -110,7 +110,8 @@ def _Pdf(title: str, footer: str) -> Any:
             self.ln(1)
 
         def heading(self, section: blocks.Section) -> None:
-            if self.will_page_break(30):
+            first = section.blocks[0] if section.blocks else None
+            if self.will_page_break(18 + self.tall(first) if isinstance(first, blocks.Chart) else 34):  # a heading stays with what follows
                 self.add_page()
             self.ln(4)
             self.start_section(self.plain(section.title), section.level - 1)
@@ -158,9 +159,11 @@ def _Pdf(title: str, footer: str) -> Any:
                         row.cell(self.plain(one.text[:1500]), style=style)
             self.ln(3)
 
+        def tall(self, block: blocks.Chart) -> float:
+            return block.height / charts.WIDTH * self.epw
+
         def picture(self, block: blocks.Chart) -> None:
-            height = block.height / charts.WIDTH * self.epw
-            if self.will_page_break(min(height, 200)):
+            if self.will_page_break(min(self.tall(block), 230)):
                 self.add_page()
             self.image(io.BytesIO(charts.png(block.draw, block.height)), w=self.epw, alt_text=block.alt)
             self.ln(3)
