@@ -110,8 +110,8 @@
     const add = (name = "", value = "", focus = false) => {
       const row = document.createElement("div");
       row.className = "st-pair";
-      row.innerHTML = `<input list="${root.dataset.list}" placeholder="${esc(t("pairs.name"))}" aria-label="${esc(studio.say(props.title))}: ${esc(t("pairs.name"))}">
-        <input placeholder="${esc(t("pairs.value"))}" aria-label="${esc(studio.say(props.title))}: ${esc(t("pairs.value"))}">
+      row.innerHTML = `<input list="${root.dataset.list}" placeholder="${esc(t("pairs.name"))}" aria-label="${esc(studio.worded(props.title))}: ${esc(t("pairs.name"))}">
+        <input placeholder="${esc(t("pairs.value"))}" aria-label="${esc(studio.worded(props.title))}: ${esc(t("pairs.value"))}">
         <button type="button" class="st-icon" aria-label="${esc(t("pairs.remove"))}">×</button>`;
       const [a, b] = row.querySelectorAll("input");
       a.value = name; b.value = value;
@@ -122,7 +122,7 @@
     };
     const draw = () => {
       root.dataset.list ||= `st-names-${props.kind}-${props.field}`;
-      root.innerHTML = `<div class="st-label">${esc(studio.say(props.title))}</div><div class="st-info">${esc(studio.say(props.help))}</div>
+      root.innerHTML = `<div class="st-label">${esc(studio.worded(props.title))}</div><div class="st-info">${esc(studio.worded(props.help))}</div>
         <div class="st-pair-rows"></div><button type="button" class="st-btn st-small">${esc(t("pairs.add"))}</button>
         <datalist id="${root.dataset.list}"></datalist>`;
       root.querySelector("button.st-small").onclick = () => add("", "", true);

@@ -127,7 +127,7 @@
       if (!this.methods) return;
       const { config, spec } = this;
       this.values = [];
-      this.root.innerHTML = `<div class="mg-head"><div><div class="st-visually-hidden">${esc(studio.say(this.root.dataset.title))}</div><div class="st-info">${esc(studio.say(this.root.dataset.help))}</div></div>
+      this.root.innerHTML = `<div class="mg-head"><div><div class="st-visually-hidden">${esc(studio.worded(this.root.dataset.title))}</div><div class="st-info">${esc(studio.worded(this.root.dataset.help))}</div></div>
         <div class="st-actions"><button type="button" class="st-btn st-small" data-do="import">${esc(t("mg.import"))}</button><button type="button" class="st-btn st-small" data-do="export" ${config.merge_method ? "" : "disabled"}>${esc(t("mg.export"))}</button></div></div>
         <div class="mg-rest"></div>${this.method()}${config.modules ? `<p class="st-finding">${esc(t("mg.modules"))}</p>` : spec ? this.body() : ""}`;
       this.fill();

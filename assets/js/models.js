@@ -10,7 +10,7 @@
   class Models {
     constructor({ root, props, watch }) {
       Object.assign(this, { root, props, tab: root.dataset.tab, name: root.dataset.name, list: given(props), models: [], lines: {} });
-      root.innerHTML = `<div class="ml-head"><div class="st-label" id="${this.tab}-${this.name}-label">${esc(studio.say(root.dataset.title))}</div><div class="st-info">${esc(studio.say(root.dataset.help))}</div></div><ol class="ml-list" aria-labelledby="${this.tab}-${this.name}-label"></ol><div class="ml-told" role="status"></div><button type="button" class="st-btn" data-add>${esc(t("mg.model.add"))}</button>`;
+      root.innerHTML = `<div class="ml-head"><div class="st-label" id="${this.tab}-${this.name}-label">${esc(studio.worded(root.dataset.title))}</div><div class="st-info">${esc(studio.worded(root.dataset.help))}</div></div><ol class="ml-list" aria-labelledby="${this.tab}-${this.name}-label"></ol><div class="ml-told" role="status"></div><button type="button" class="st-btn" data-add>${esc(t("mg.model.add"))}</button>`;
       watch("value", () => { if (json(given(props)) !== json(this.list)) { this.list = given(props); this.draw(); } });
       root.addEventListener("click", (event) => this.click(event));
       root.addEventListener("change", (event) => this.typed(event.target));

@@ -12,7 +12,7 @@
   class Rewards {
     constructor({ root, props, watch }) {
       Object.assign(this, { root, props, tab: root.dataset.tab, forms: [], errors: [], list: given(props) });
-      root.innerHTML = `<div class="rw-head"><div class="st-label">${esc(studio.say(root.dataset.title))}</div><div class="st-info">${esc(studio.say(root.dataset.help))}</div></div>
+      root.innerHTML = `<div class="rw-head"><div class="st-label">${esc(studio.worded(root.dataset.title))}</div><div class="st-info">${esc(studio.worded(root.dataset.help))}</div></div>
         <ol class="rw-list"></ol><div class="rw-add"><button type="button" class="st-btn" data-add aria-expanded="false">${esc(t("rewards.add"))}</button><div class="rw-menu" hidden></div></div>
         <section class="rw-bench" aria-label="${esc(t("rewards.try"))}"></section>`;
       this.place = root.querySelector(".rw-list");

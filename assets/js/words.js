@@ -11,7 +11,7 @@
   const both = /^(.+) \(([^()]+)\)$/;  // a title with its unit
 
   /** A text of the core in the language of the page. */
-  studio.say = (text) => {
+  studio.worded = (text) => {
     if (!other || typeof text !== "string") return text;
     const parts = known.has(text) ? null : text.match(both);
     return known.get(text) ?? (parts && known.has(parts[1]) ? `${known.get(parts[1])} (${known.get(parts[2]) ?? parts[2]})` : text);
@@ -22,8 +22,8 @@
     if (!other || !value || typeof value !== "object") return value;
     if (Array.isArray(value)) { value.forEach(studio.said); return value; }
     for (const [key, one] of Object.entries(value)) {
-      if (typeof one === "string") { if (TOLD.has(key)) value[key] = studio.say(one); }
-      else if (key === "choices" && Array.isArray(one)) value[key] = one.map((pair) => (Array.isArray(pair) && pair.length === 2 ? [pair[0], studio.say(pair[1])] : studio.said(pair)));
+      if (typeof one === "string") { if (TOLD.has(key)) value[key] = studio.worded(one); }
+      else if (key === "choices" && Array.isArray(one)) value[key] = one.map((pair) => (Array.isArray(pair) && pair.length === 2 ? [pair[0], studio.worded(pair[1])] : studio.said(pair)));
       else studio.said(one);
     }
     return value;
@@ -44,7 +44,7 @@
   const text = (node) => {
     const here = node.parentElement;
     if (!here?.closest(DRAWN) || here.closest(VERBATIM)) return;
-    const plain = node.data.trim(), said = plain && studio.say(plain);
+    const plain = node.data.trim(), said = plain && studio.worded(plain);
     if (said && said !== plain) node.data = node.data.replace(plain, () => said);
   };
   const tree = (node) => {
@@ -52,7 +52,7 @@
     if (node.nodeType !== Node.ELEMENT_NODE) return;
     const walk = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) text(walk.currentNode);
-    for (const field of [node, ...node.querySelectorAll("[placeholder]")]) if (field.placeholder && field.closest(".st-field")) { const said = studio.say(field.placeholder); if (said !== field.placeholder) field.placeholder = said; }
+    for (const field of [node, ...node.querySelectorAll("[placeholder]")]) if (field.placeholder && field.closest(".st-field")) { const said = studio.worded(field.placeholder); if (said !== field.placeholder) field.placeholder = said; }
   };
   new MutationObserver((changes) => {
     for (const change of changes) if (change.type === "characterData") text(change.target); else change.addedNodes.forEach(tree);
