@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from components import arena_rpc, backends_rpc, bench_rpc, chat_rpc, data_rpc, eval_rpc, flow_rpc, insight_rpc, lab_rpc, merge_rpc, quantize_rpc, retrieval_rpc, rewards_rpc, rpc, sweep_rpc
+from components import arena_rpc, backends_rpc, bench_rpc, chat_rpc, data_rpc, engines_rpc, eval_rpc, flow_rpc, insight_rpc, lab_rpc, merge_rpc, quantize_rpc, retrieval_rpc, rewards_rpc, rpc, sweep_rpc, tools_rpc
 from components.ids import eid
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -33,7 +33,7 @@ class Shell:
         self._bus = gr.HTML("", html_template="<span></span>", js_on_load=_BUS % names, elem_id=eid("shell", "bus"),
                             elem_classes=["st-bus"],
                             server_functions=rpc.FUNCTIONS + chat_rpc.FUNCTIONS + data_rpc.FUNCTIONS
-                            + arena_rpc.FUNCTIONS + lab_rpc.FUNCTIONS + retrieval_rpc.FUNCTIONS + rewards_rpc.FUNCTIONS + sweep_rpc.FUNCTIONS + backends_rpc.FUNCTIONS + flow_rpc.FUNCTIONS
+                            + arena_rpc.FUNCTIONS + engines_rpc.FUNCTIONS + lab_rpc.FUNCTIONS + retrieval_rpc.FUNCTIONS + tools_rpc.FUNCTIONS + rewards_rpc.FUNCTIONS + sweep_rpc.FUNCTIONS + backends_rpc.FUNCTIONS + flow_rpc.FUNCTIONS
                             + eval_rpc.FUNCTIONS + bench_rpc.FUNCTIONS + merge_rpc.FUNCTIONS + quantize_rpc.FUNCTIONS + insight_rpc.FUNCTIONS)
 
     def on_open(self, tab: str, fn: Callable[[dict], Any], inputs: Any = None, outputs: Any = None) -> Any:

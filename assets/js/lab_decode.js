@@ -14,7 +14,7 @@
       root.innerHTML = `<div class="lt ld"><header><p class="st-muted">${esc(t("lab.decode.lead"))}</p>
         <div class="lt-bar"><button type="button" class="st-btn st-small" data-model></button><button type="button" class="st-btn st-small" data-add>${esc(t("lab.decode.add"))}</button></div>
         <form class="ld-ask"><textarea id="lab-prompt" rows="2" maxlength="20000" aria-label="${esc(t("lab.decode.prompt"))}"></textarea><button type="submit" class="st-btn st-primary">${esc(t("lab.decode.run"))}</button></form>
-        <p class="ld-legend st-muted"><span>${esc(t("lab.decode.sure"))}</span><i></i><span>${esc(t("lab.decode.unsure"))}</span><span>${esc(t("lab.decode.legend"))}</span></p></header><div class="lt-cols"></div></div>`;
+        <p class="ld-legend st-muted"><span>${esc(t("lab.decode.sure"))}</span><i></i><span>${esc(t("lab.decode.unsure"))}</span><span>${esc(t("lab.decode.legend"))}</span></p></header><div class="lt-cols"></div><section class="ls"></section></div>`;
       this.$ = (selector) => root.querySelector(selector);
       this.$("textarea").value = before.prompt ?? t("lab.decode.example");
       this.$("textarea").oninput = () => this.keep();
@@ -35,6 +35,7 @@
       new studio.Picker(button, () => this.facts.models, (ref) => { this.model = ref; for (const c of this.columns) c.found = null; this.keep(); this.named(); this.draw(); });
       this.named();
       this.draw();
+      studio.labSpeculative(this.$(".ls"), this.facts, () => ({ model: this.model, prompt: this.$("textarea").value }));
     }
 
     named() {

@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
-  const VIEWS = ["chat", "arena", "documents", "decode", "tokens"];
+  const VIEWS = ["chat", "arena", "documents", "tools", "decode", "tokens", "engines"];
   studio.plays = {};
   let body = document.createElement("div");  // until the tab is there
 

@@ -21,7 +21,9 @@ def build(shell: Shell) -> None:
         place = widgets.mounted("chat", eid("chat", "view"), {}, ["pl-view"])
         widgets.mounted("arena", eid("chat", "arena"), classes=["pl-view"])
         widgets.mounted("documents", eid("chat", "documents"), classes=["pl-view"])
+        widgets.mounted("tools", eid("chat", "tools"), classes=["pl-view"])
         widgets.mounted("labdecode", eid("chat", "decode"), classes=["pl-view"])
         widgets.mounted("labtokens", eid("chat", "tokens"), classes=["pl-view"])
+        widgets.mounted("engines", eid("chat", "engines"), classes=["pl-view"])
     shell.on_open("chat", lambda detail: {"models": detail.get("models") or [], "view": detail.get("view") or "chat",
                                           "at": time.time()}, outputs=place)

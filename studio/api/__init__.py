@@ -20,7 +20,7 @@ from studio.api.estimate import measure
 from studio.api.evals import eval_against, eval_methods, eval_results, eval_runs, eval_samples, eval_tasks
 from studio.api.family import family
 from studio.api.flows import flow
-from studio.api.insight import ablation, errors, errors_answers, errors_dataset, eval_pairs, leaderboard, report
+from studio.api.insight import ablation, errors, errors_answers, errors_dataset, eval_pairs, insight_runs, leaderboard, report
 from studio.api.lab import lab_decode, lab_speculative, lab_tokens, lab_ways
 from studio.api.library import artifact, card, datasets, delete, hardware, hub_search, lineage, models, rename
 from studio.api.merge import merge_check, merge_export, merge_import, merge_look, merge_methods
@@ -33,7 +33,10 @@ from studio.api.retrieval import (collection, collection_add, collection_build, 
 from studio.api.rewards import rewards_catalogue, rewards_check, rewards_score, rewards_try
 from studio.api.recipes import methods, presets, script, validate
 from studio.api.runs import poll, remove, reorder, resume, run, runs, stop, submit, supervise
+from studio.api.serve import (engine_load, engine_needs, engines_ended, serve_key, serve_list, serve_snippets,
+                              serve_start, serve_stop)
 from studio.api.sweeps import sweep, sweep_fields
+from studio.api.tools import mcp_add, mcp_remove, tools, tools_ask, tools_decide, tools_delete, tools_open, tools_stop
 
 __all__ = [
     "methods", "validate", "presets", "script", "measure", "notify_save", "notify_settings", "notify_test",
@@ -46,9 +49,11 @@ __all__ = [
     "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
-    "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard", "report",
+    "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard", "report", "insight_runs",
+    "engine_load", "engine_needs", "engines_ended", "serve_key", "serve_list", "serve_snippets", "serve_start", "serve_stop",
     "lab_decode", "lab_speculative", "lab_tokens", "lab_ways", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
     "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
+    "mcp_add", "mcp_remove", "tools", "tools_ask", "tools_decide", "tools_delete", "tools_open", "tools_stop",
     "collections", "collection", "collection_save", "collection_add", "collection_remove", "collection_build", "collection_chunks",
     "collection_document", "collection_let_in", "retrieval_ask", "retrieval_poll", "retrieval_stop",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",

@@ -1,4 +1,4 @@
-"""A chat engine: one base model and its adapters, served on loopback by a process of its own.
+"""A chat engine: one base model and its adapters, served on loopback (or where ``--host`` says) by a process of its own.
 
 ``python -m studio.chat.engine --base REF [--adapter NAME=REF ...] [--port N] [--record FILE]``
 
@@ -40,6 +40,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--base", required=True, help="reference of a whole model")
     parser.add_argument("--adapter", action="append", default=[], metavar="NAME=REF", help="an adapter of it")
     parser.add_argument("--rope", default="", metavar="TYPE:FACTOR", help="stretch the positions of the base")
+    parser.add_argument("--serves", default="", metavar="NAME", help="the only name it answers to: of its adapter, or of the base")
+    parser.add_argument("--host", default="127.0.0.1", help="network address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--key", default=os.environ.get("ATELIER_ENGINE_KEY", ""))
     parser.add_argument("--idle", type=float, default=10.0, help="minutes without a question until it ends; 0: never")
@@ -59,10 +61,12 @@ def load(args: argparse.Namespace) -> Any:
     import torch
 
     from studio.chat.host import Host
+    from studio.chat.vision_host import VisionHost, sees
 
     torch.set_num_threads(threads())
     kind, _, factor = args.rope.partition(":")
-    host = Host(base.source, base.revision, {"rope_type": kind, "factor": float(factor)} if kind else None)
+    made = VisionHost if sees(base.source, base.revision) else Host
+    host = made(base.source, base.revision, rope={"rope_type": kind, "factor": float(factor)} if kind else None)
     for item in args.adapter:
         name, _, ref = item.partition("=")
         host.add_adapter(name, resolve_model(ref or name).source)
@@ -77,9 +81,12 @@ def main(argv: list[str] | None = None, load: Callable[[argparse.Namespace], Any
     if not args.key:
         print(f"key: {key}", flush=True)
     try:
-        sock = socket.create_server(("127.0.0.1", args.port))
+        sock = socket.create_server((args.host, args.port), family=socket.AF_INET6 if ":" in args.host else socket.AF_INET)
     except OSError as err:
         print(f"Port {args.port} is not free: {err.strerror}. Choose another with --port.", file=sys.stderr)
+        if args.record:
+            told = StudioError(f"Port {args.port} of {args.host} cannot be used: {err.strerror}.", "Choose another.", "port")
+            records.update(args.record, os.getpid(), state="failed", error=told.to_dict())
         return 2
     try:
         return _serve(args, key, sock, load)
@@ -95,12 +102,13 @@ def _serve(args: argparse.Namespace, key: str, sock: socket.socket, load: Callab
     host = load(args)
     import uvicorn
 
+    from studio.chat import needs
     from studio.chat.server import Engine, build
 
     log.info("%s loaded in %.1f s on %s with %d threads", args.base, time.monotonic() - began, host.device, host.threads)
 
     async def run() -> None:
-        engine = Engine(host, args.base, key)
+        engine = Engine(host, args.base, key, args.serves)
         server = uvicorn.Server(uvicorn.Config(build(engine), log_level="warning", access_log=False, lifespan="off",
                                                timeout_graceful_shutdown=1, timeout_keep_alive=30))
         server.install_signal_handlers = lambda: None
@@ -109,8 +117,9 @@ def _serve(args: argparse.Namespace, key: str, sock: socket.socket, load: Callab
         port = sock.getsockname()[1]
         if args.record:
             records.update(args.record, os.getpid(), state="ready", port=port)
+            needs.measure("llama" if hasattr(host, "llama") else "torch", args.base)
         print(f"serving on http://127.0.0.1:{port}/v1", flush=True)
-        watch = asyncio.create_task(_watch(engine, server, args.idle * 60))
+        watch = asyncio.create_task(_watch(engine, server, args.idle * 60, args.record))
         await server.serve(sockets=[sock])
         watch.cancel()
 
@@ -122,11 +131,20 @@ def _serve(args: argparse.Namespace, key: str, sock: socket.socket, load: Callab
     os._exit(0)  # threads may still be inside a forward
 
 
-async def _watch(engine: "Engine", server: "uvicorn.Server", idle: float) -> None:  # noqa: F821
+def rss_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+async def _watch(engine: "Engine", server: "uvicorn.Server", idle: float, record: Path | None) -> None:  # noqa: F821
     while idle > 0:
         await asyncio.sleep(max(0.2, min(5.0, idle - engine.idle_seconds())))
         if engine.idle_seconds() >= idle:
             log.info("nothing to do for %.0f s: ending", idle)
+            if record and (known := records.read(record)):
+                records.note(known.get("label") or known["base"], rss_bytes(), "idle")
             server.should_exit = True
             return
 

@@ -31,10 +31,14 @@ class Host:
         StudioError: if it cannot be loaded; the message says why.
     """
 
+    auto = "AutoModelForCausalLM"  # transformers' class that loads it
+    sees = False
+
     def __init__(self, path: str, revision: str | None = None, rope: dict[str, Any] | None = None, exact: bool = False,
                  trust: bool = False):
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
+        import transformers
+        from transformers import AutoConfig
 
         from studio.trainers.script_parts import stretch
 
@@ -54,8 +58,8 @@ class Host:
             else:
                 # packed weights are put where they run while they are loaded; bitsandbytes does not let them be moved later
                 placed = {"device_map": {"": 0}} if _quantized_by(config) and self.device == "cuda" else {}
-                model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
-                                                             use_safetensors=True, **placed, **more)
+                model = getattr(transformers, self.auto).from_pretrained(path, revision=revision, dtype=self.dtype, config=config,
+                                                                         use_safetensors=True, **placed, **more)
                 self.model = (model if placed else model.to(self.device)).eval()
         except Exception as err:
             raise _explain(err, path) from err
@@ -241,9 +245,11 @@ class Host:
             self._since = time.perf_counter()
             self._select(inner)
             torch.manual_seed(seed) if seed is not None else torch.seed()
-            inputs = torch.tensor([ids], device=self.device)
-            model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=config,
-                           stopping_criteria=[_Loop(self, inner, writer)])
+            model.generate(**self._inputs(ids), generation_config=config, stopping_criteria=[_Loop(self, inner, writer)])
+
+    def _inputs(self, ids: list[int]) -> dict[str, Any]:
+        inputs = self.torch.tensor([ids], device=self.device)
+        return {"input_ids": inputs, "attention_mask": self.torch.ones_like(inputs)}
 
     def explore(self, messages: list[dict[str, str]], way: dict[str, Any], prefix: list[int], name: str | None = None) -> dict[str, Any]:
         """One answer with what the model thought at every token; see :func:`studio.lab.decoding.explore`. Nobody else runs

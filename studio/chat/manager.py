@@ -70,7 +70,7 @@ def opening(ref: str, stop: threading.Event | None = None) -> Iterator[Opening]:
     if address.is_address(ref):
         return address.endpoint(ref)
     model = resolve_model(ref)
-    base = _base_of(model)
+    base = base_of(model)
     path = records.path_of(_identity(model, base))
     began, crashed = time.monotonic(), ""
     with records.locked(path):
@@ -79,7 +79,7 @@ def opening(ref: str, stop: threading.Event | None = None) -> Iterator[Opening]:
             if record:
                 crashed = _crash(record, path) if not records.alive(record) and record["state"] == "ready" else ""
                 _end(record)
-            record = _spawn(base, path, _rope(model))
+            record = _spawn(base, path, rope_of(model))
     yield Opening(0.0, crashed)
     while record["state"] != "ready":
         if record["state"] == "failed":
@@ -131,8 +131,11 @@ def unload(ref: str) -> bool:
     return False
 
 
-def free_memory(enough: Callable[[], bool] = lambda: False) -> list[tuple[str, int]]:
+def free_memory(enough: Callable[[], bool] = lambda: False, why: str = "room") -> list[tuple[str, int]]:
     """Ends engines that are not answering just now, the longest idle first, until there is ``enough``.
+
+    Args:
+        why: Written down for the page: ``room`` for another engine, ``run:ID`` for a run.
 
     Returns:
         (label, bytes given back) of each that was ended.
@@ -148,6 +151,7 @@ def free_memory(enough: Callable[[], bool] = lambda: False) -> list[tuple[str, i
         held = _rss(record["pid"])
         if _close(path):
             ended.append((record.get("label") or record["base"], held))
+            records.note(*ended[-1], why)
     return ended
 
 
@@ -159,7 +163,7 @@ def shutdown_all() -> int:
 # ---- one engine
 
 
-def _base_of(model: ModelRef) -> ModelRef:
+def base_of(model: ModelRef) -> ModelRef:
     check_writes(model)
     if not model.is_adapter:
         return model
@@ -179,10 +183,10 @@ def _identity(model: ModelRef, base: ModelRef) -> str:
     them, so each of those gets an engine to itself."""
     moves = model.meta.get("start") in ("pissa", "olora")  # a checkpoint of such a run moves the weights it is put on
     alone = f"+{model.ref}" if model.is_adapter and (moves or model.meta.get("peft_type") not in (None, "LORA")) else ""
-    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}{alone}{_rope(model)}"
+    return f"{base.path.resolve() if base.path else base.hub_id}@{base.revision or ''}{alone}{rope_of(model)}"
 
 
-def _rope(model: ModelRef) -> str:
+def rope_of(model: ModelRef) -> str:
     """How an adapter's base has to be loaded, as the engine's argument; empty: as it is."""
     rope = model.meta.get("rope") if model.is_adapter else None
     return f"{rope['rope_type']}:{rope['factor']}" if rope else ""
@@ -292,7 +296,9 @@ def _with_adapter(endpoint: Endpoint, path: Path, model: ModelRef) -> Endpoint:
 
 def _health(record: dict[str, Any]) -> dict[str, Any]:
     try:
-        response = httpx.get(f"http://127.0.0.1:{record['port']}/health", timeout=2, trust_env=False,
+        host = record.get("host") or "127.0.0.1"
+        host = "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host
+        response = httpx.get(f"http://{host}:{record['port']}/health", timeout=2, trust_env=False,
                              headers={"Authorization": f"Bearer {record['key']}"})
         return response.json() if response.status_code == 200 else {}
     except (httpx.HTTPError, ValueError, KeyError):
@@ -336,7 +342,7 @@ def why_gone(ref: str) -> str:
     """What happened to the engine of ``ref``, for the person whose answer broke off."""
     try:
         model = resolve_model(ref)
-        path = records.path_of(_identity(model, _base_of(model)))
+        path = records.path_of(_identity(model, base_of(model)))
     except StudioError:
         return ""
     record = records.read(path)

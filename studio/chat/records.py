@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 from studio import settings
 from studio.jobs import process
 from studio.jobs.files import read_json as read
+
+_ENDED, MOST_ENDED = "ended", 20
 
 
 def folder() -> Path:
@@ -70,6 +74,25 @@ def remove(path: Path, pid: int) -> None:
 def everything() -> list[tuple[Path, dict[str, Any]]]:
     found = [(path, read(path)) for path in sorted(folder().glob("*.json"))]
     return [(path, record) for path, record in found if record]
+
+
+def note(label: str, size: int, why: str) -> None:
+    """Writes down that an engine was ended without being asked to: ``why`` is ``idle``, ``room`` or ``run:ID``."""
+    path = folder() / _ENDED
+    line = json.dumps({"label": label, "bytes": size, "why": why, "at": time.time()})
+    with contextlib.suppress(OSError), locked(path):
+        kept = path.read_text().splitlines()[-MOST_ENDED + 1:] if path.exists() else []
+        new = path.with_suffix(".new")
+        new.write_text("\n".join([*kept, line]) + "\n")
+        new.replace(path)
+
+
+def ended() -> list[dict[str, Any]]:
+    """Engines that were ended without being asked to, the last first: ``{label, bytes, why, at}``."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        found = [json.loads(line) for line in (folder() / _ENDED).read_text().splitlines()]
+    return found[::-1]
 
 
 def alive(record: dict[str, Any]) -> bool:

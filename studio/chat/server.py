@@ -108,10 +108,14 @@ def _name(tool: dict[str, Any]) -> str:
 
 
 class Engine:
-    """What the endpoints share: the host, who is being served, and when that last happened."""
+    """What the endpoints share: the host, who is being served, and when that last happened.
 
-    def __init__(self, host: Host, base: str, key: str):
-        self.host, self.base, self.key = host, base, key
+    Args:
+        serves: The only name that others may ask for: of an adapter of the host, or any for the base.
+    """
+
+    def __init__(self, host: Host, base: str, key: str, serves: str = ""):
+        self.host, self.base, self.key, self.serves = host, base, key, serves
         self.active = 0
         self.last_used = time.monotonic()
         self.threads = ThreadPoolExecutor(MAX_PARALLEL, "generate")
@@ -149,7 +153,7 @@ def build(engine: Engine) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        names = [engine.base, *engine.host.adapters()]
+        names = [engine.serves] if engine.serves else [engine.base, *engine.host.adapters()]
         about = {"object": "model", "created": 0, "owned_by": "atelier"}
         return {"object": "list", "data": [{"id": name} | about for name in names]}
 
@@ -157,6 +161,8 @@ def build(engine: Engine) -> FastAPI:
     async def adapters(request: Request) -> Response:
         body = await _json(request)
         name, path = body.get("name"), body.get("path")
+        if engine.serves:
+            return _error(404, StudioError("This server serves one model alone.", "Load adapters in the studio.", "model"))
         if not (isinstance(name, str) and isinstance(path, str) and name and os.path.isdir(path)):
             return _error(400, StudioError("An adapter needs a name and a folder.",
                                            "Send {\"name\": …, \"path\": …}."))
@@ -341,6 +347,10 @@ class _Job:
 
 def _which(engine: Engine, model: str) -> str | None:
     """Adapter name, or ``None`` for the base."""
+    if engine.serves:
+        if model not in ("", engine.serves):
+            raise StudioError(f"This server does not serve '{model}'.", f"It serves {engine.serves}.", "model")
+        return engine.serves if engine.serves in engine.host.adapters() else None
     if model in ("", engine.base):
         return None
     if model in engine.host.adapters():

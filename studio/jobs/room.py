@@ -25,7 +25,8 @@ def make(method: Any, recipe: Any, ctx: Any) -> None:
             return
         from studio.chat import manager
 
-        ended = manager.free_memory(lambda: (free_on(wanted.device) or 0) >= wanted.memory)
+        ended = manager.free_memory(lambda: (free_on(wanted.device) or 0) >= wanted.memory,
+                                    f"run:{getattr(ctx, 'run_id', '')}")
         if ended:
             names = ", ".join(label for label, _ in ended)
             ctx.log(f"Unloaded from the chat to make room: {names}. This run needs about "
