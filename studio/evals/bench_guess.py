@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import islice
 from typing import Any
 
 from studio.datasets import numeric
-from studio.evals.bench_items import SAMPLE, Source
+from studio.evals.bench_items import LISTED, SAMPLE, Source
 from studio.evals.templates import as_text
 
 QUESTIONS = ("question", "prompt", "problem", "input", "instruction", "query", "text", "sentence", "turns", "goal", "ctx", "story")
@@ -16,6 +17,7 @@ ANSWERS = ("answer", "target", "label", "answerkey", "answer_key", "solution", "
 OPTIONS = ("choices", "options", "endings", "answers", "candidates")
 TESTS = ("test_list", "tests", "test", "test_cases", "unit_tests")
 TAGS = ("category", "topic", "subject", "task", "type", "level", "difficulty", "skill", "source", "lang", "language")
+_MARK = re.compile(r"\(?[A-Z][.)]?")
 FEW = 12  # different answers that are as good as options
 
 
@@ -43,7 +45,7 @@ def suggest(ref: str) -> dict[str, Any]:
 
 def _guess(rows: list[dict[str, Any]], names: list[str], known: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
     question = next((known[name] for name in QUESTIONS if name in known), names[0] if names else "text")
-    answer = next((known[name] for name in ANSWERS if name in known and known[name] != question), "")
+    answer = next((known[name] for name in ANSWERS if name in known and known[name] != question and _held(rows, known[name])), "")
     tests = next((known[name] for name in TESTS if name in known and known[name] != question), "")
     asked = _template(question, rows)
     if tests:
@@ -63,6 +65,11 @@ def _guess(rows: list[dict[str, Any]], names: list[str], known: dict[str, str]) 
     return _answered(rows, asked, answer)
 
 
+def _held(rows: list[dict[str, Any]], name: str) -> bool:
+    """Whether most rows have it; MT-Bench gives right answers to its sums alone."""
+    return sum(row.get(name) not in (None, "", []) for row in rows) > len(rows) / 2
+
+
 def _answered(rows: list[dict[str, Any]], asked: str, answer: str) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {"prompt": asked, "target": f"{{{{{answer}}}}}"}
     said = [text.strip() for row in rows if (text := as_text(row.get(answer))).strip()]
@@ -70,6 +77,11 @@ def _answered(rows: list[dict[str, Any]], asked: str, answer: str) -> tuple[dict
         return values | {"metric": "number", "max_gen_toks": 256}, [f"'{answer}' ends in a number behind #### or in \\boxed{{}}."]
     if said and all(len(text) < 24 and numeric.final_number(text) is not None and not any(c.isalpha() for c in text) for text in said):
         return values | {"metric": "number"}, [f"'{answer}' holds numbers."]
+    asked_of = asked.strip("{} ")
+    listed = sum(bool(_MARK.fullmatch(text)) and len(LISTED.findall(as_text(row.get(asked_of)))) > 1
+                 for row in rows if (text := as_text(row.get(answer)).strip()))
+    if said and listed > 0.9 * len(said):
+        return values | {"metric": "multiple_choice"}, [f"'{answer}' is the letter of an option that the question lists."]
     counts = Counter(said)
     if said and 1 < len(counts) <= FEW and len(said) >= 4 * len(counts) and all(len(text) < 40 for text in counts):
         listed = "\n".join(sorted(counts))

@@ -32,7 +32,7 @@ LEFT_OUT = {
     "no_text": "they have no text", "same": "the same question with the same answer was there before", "too_long": "they are too long",
 }
 _LETTER = re.compile(r"\A\W{0,2}([A-Za-z])\W{0,2}\Z")
-_LISTED = re.compile(r"^[ \t]*(\([A-Z]\)|[A-Z][.)])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+LISTED = re.compile(r"^[ \t]*(\([A-Z]\)|[A-Z][.)])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
 @dataclass
@@ -293,7 +293,7 @@ def _options(text: str, names: list[str]) -> Callable[[Row, str], tuple[list[str
     parts = [part.strip() for part in bare.split(",")]
     if not bare:
         def listed(row: Row, prompt: str) -> tuple[list[str], list[str]]:
-            found = _LISTED.findall(prompt)
+            found = LISTED.findall(prompt)
             return [mark for mark, _ in found], [words for _, words in found]
         return listed
     if bare in names:
