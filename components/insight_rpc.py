@@ -52,4 +52,9 @@ def report(data: dict, request: gr.Request) -> dict:
     return found | {"files": files}
 
 
-FUNCTIONS = [report, ablation, leaderboard, eval_pairs, errors, errors_answers, errors_dataset]
+@answer
+def insight_runs(data: dict, request: gr.Request) -> list:
+    return api.insight_runs(owner_of(request))
+
+
+FUNCTIONS = [report, insight_runs, ablation, leaderboard, eval_pairs, errors, errors_answers, errors_dataset]

@@ -163,7 +163,8 @@
     const shared = { ...context, tasks: () => studio.evalTasks(), rewards: () => (rewards ??= studio.call("rewards_start").then((found) => found.catalogue, () => (rewards = null, []))) };
     for (const spec of specs) {
       if (!form.box(spec.name)) continue;
-      if (spec.name === "tasks") new Tasks(form, spec, shared);
+      if (spec.name === "runs") studio.insight.over(form, spec, context.method === "report" ? ["evaluation", "analysis", "making", "sweep"] : ["evaluation"]);
+      else if (spec.name === "tasks") new Tasks(form, spec, shared);
       else if (spec.widget === "models" && spec.type === "list") new Models(form, spec, shared);
       else if (spec.widget === "rewards" && spec.type === "list") new Rewards(form, spec, shared);
       else if (["model", "dataset"].includes(spec.widget) && spec.type === "str") new One(form, spec, shared, spec.widget);

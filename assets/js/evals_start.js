@@ -27,7 +27,7 @@
     constructor(place) {
       Object.assign(this, { place, found: null, runs: null });
       place.innerHTML = `<div class="ev-start"><div class="ev-start-main"><header class="ev-head"><h1>${esc(t("eval.start.title"))}</h1><p class="st-muted">${esc(t("eval.start.lead"))}</p></header><div data-methods><div class="st-working">${esc(t("eval.start.working"))}</div></div></div>
-        <aside class="ev-start-side"><section data-presets hidden><h2>${esc(t("eval.presets"))}</h2><ul class="ev-presets"></ul></section><section><h2>${esc(t("eval.recent"))}</h2><div data-recent></div></section></aside></div>`;
+        <aside class="ev-start-side"><section data-runs hidden><h2>${esc(t("eval.recent"))}</h2><div data-recent></div></section><section data-presets hidden><h2>${esc(t("eval.presets"))}</h2><ul class="ev-presets"></ul></section></aside></div>`;
       this.$ = (selector) => place.querySelector(selector);
       place.addEventListener("click", (event) => {
         const { method, preset, run, view } = event.target.closest("button")?.dataset || {};
@@ -62,8 +62,8 @@
 
     async recent() {
       const runs = await studio.call("eval_runs");
-      const html = runs.length ? `<ul class="ev-recent">${runs.slice(0, RUNS).map((run) => `<li><button type="button" data-run="${esc(run.id)}"><b>${esc(run.label)}</b><span>${studio.active(run.state) || run.state !== "succeeded" ? studio.pill(run.state) : ""}${esc([t("eval.n_models", { n: run.models.length }), run.tasks.slice(0, 3).join(", ") + (run.tasks.length > 3 ? " …" : ""), studio.ago(run.ended || run.created)].filter(Boolean).join(" · "))}</span></button></li>`).join("")}</ul>${runs.length > RUNS ? `<button type="button" class="st-link st-small-link" data-view="results">${esc(t("eval.recent.all", { n: runs.length }))}</button>` : ""}`
-        : `<p class="st-muted">${esc(t("eval.recent.none"))}</p>`;
+      const html = runs.length ? `<ul class="ev-recent">${runs.slice(0, RUNS).map((run) => `<li><button type="button" data-run="${esc(run.id)}"><b>${esc(run.label)}</b><span>${studio.active(run.state) || run.state !== "succeeded" ? studio.pill(run.state) : ""}${esc([studio.evalCount("model", run.models.length), run.tasks.slice(0, 3).join(", ") + (run.tasks.length > 3 ? " …" : ""), studio.ago(run.ended || run.created)].filter(Boolean).join(" · "))}</span></button></li>`).join("")}</ul>${runs.length > RUNS ? `<button type="button" class="st-link st-small-link" data-view="results">${esc(t("eval.recent.all", { n: runs.length }))}</button>` : ""}` : "";
+      this.$("[data-runs]").hidden = !runs.length;
       if (html !== this.shown) this.$("[data-recent]").innerHTML = this.shown = html;
     }
 
@@ -90,7 +90,7 @@
         },
       });
       made.classList.add("ev-dialog");
-      studio.evalPickers(made.form, made.form.specs, { models: found.models, datasets: found.datasets });
+      studio.evalPickers(made.form, made.form.specs, { models: found.models, datasets: found.datasets, method });
       if (!held) draft.put(method, { ...made.form.values() });
       const told = held ? `${esc(t("eval.draft"))} <button type="button" class="st-link">${esc(t("eval.draft.drop"))}</button>` : esc(note);
       if (told) {

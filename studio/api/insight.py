@@ -170,6 +170,38 @@ def leaderboard(owner: str | None = None) -> dict[str, Any]:
 
 
 
+
+def insight_runs(owner: str | None = None, limit: int = 500) -> list[dict[str, Any]]:
+    """Finished runs that can be compared, analysed, put into an ablation or reported, the newest first.
+
+    Returns:
+        ``{id, label, kind, method, title, state, ended, part, models: [{ref, label}], tasks: [titles]}``; ``models`` and ``tasks`` of evaluations with
+        results alone; ``part`` is ``evaluation``, ``analysis``, ``report``, ``making`` or ``sweep``.
+    """
+    from studio import registry
+    from studio.api.runs import _label
+    from studio.evals import finished
+    from studio.evals.reporting.facts import MAKES
+    from studio.jobs import store
+
+    known = {one.id: one for one in finished.every(scope(owner), limit)}
+    parts = {"analyse": "analysis", "report": "report"}
+    found = []
+    for row in store.find(owner=scope(owner), limit=limit):
+        one = known.get(row["id"])
+        part = "evaluation" if one else parts.get(row["method"]) if row["kind"] == "eval" else "sweep" if row["kind"] == "sweep" else \
+            "making" if row["kind"] in MAKES and not row["parent"] else None
+        if part is None or row["state"] != "succeeded" and not (part == "making" and row["state"] == "stopped"):
+            continue
+        family = registry.FAMILIES.get(row["kind"])
+        title = family.get(row["method"]).title if family and row["method"] in family else row["method"]
+        found.append({"id": row["id"], "label": row["name"] or _label(row), "kind": row["kind"], "method": row["method"], "title": title,
+                      "state": row["state"], "ended": row["ended"], "part": part,
+                      "models": [{"ref": model["ref"], "label": model["label"]} for model in one.models] if one else [],
+                      "tasks": [task["title"] or name for name, task in one.tasks.items()] if one else []})
+    return found
+
+
 def report(run: str, owner: str | None = None) -> dict[str, Any]:
     """A finished report: ``{title, made, pages, files: [{name, path, size}]}``; the first file is the one to open.
 
