@@ -32,6 +32,8 @@
         this.models = view.models || this.models;
         this.view = view;
         this.draw();
+        const loaded = this.needs && view.engines.some((e) => e.base === this.ref && e.state === "ready");
+        if (loaded && !this.needs.loaded) this.choose(this.ref);
       } catch (error) { if (models) studio.failed(error); } finally { this.looking = false; }
     }
 

@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 from studio import settings
-from studio.chat import address, records
+from studio.chat import address, records, vllm_engine
 from studio.chat.client import Endpoint
 from studio.errors import StudioError
 from studio.jobs import process, zygote
@@ -226,9 +226,9 @@ def _spawn(base: ModelRef, path: Path, rope: str = "") -> dict[str, Any]:
     environment = os.environ | {"ATELIER_ENGINE_KEY": key, "STUDIO_HOME": str(settings.home()),
                                 "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
     # llama.cpp needs nothing of what the warm process holds: it starts afresh, as quickly and in a tenth of the memory
-    module = "studio.chat.gguf_engine" if base.meta.get("format") == "gguf" else "studio.chat.engine"
+    module = module_of(base)
     with open(log, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
-        pid = None if module.endswith("gguf_engine") else zygote.start_process(f"{module}:main", arguments, environment, log)
+        pid = None if module != "studio.chat.engine" else zygote.start_process(f"{module}:main", arguments, environment, log)
         if pid is None:
             command = [sys.executable, "-m", module, *arguments]
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
@@ -242,6 +242,13 @@ def _spawn(base: ModelRef, path: Path, rope: str = "") -> dict[str, Any]:
               "state": "loading", "stamp": _stamp(base.path), "adapters": {}}
     records.write(path, record)
     return record
+
+
+def module_of(base: ModelRef) -> str:
+    """The program that serves a model."""
+    if base.meta.get("format") == "gguf":
+        return "studio.chat.gguf_engine"
+    return "studio.chat.vllm_engine" if vllm_engine.wanted(base) else "studio.chat.engine"
 
 
 def idle_minutes() -> float:
@@ -280,13 +287,16 @@ def _with_adapter(endpoint: Endpoint, path: Path, model: ModelRef) -> Endpoint:
         stamp = _stamp(model.path)
         if (record.get("adapters") or {}).get(model.ref) != stamp:
             try:
-                response = httpx.post(f"{endpoint.base_url}/adapters", timeout=300, trust_env=False,
-                                      headers={"Authorization": f"Bearer {endpoint.key}"},
-                                      json={"name": model.ref, "path": str(model.path)})
+                if record.get("engine") == "vllm":
+                    response = vllm_engine.add_adapter(endpoint.base_url, endpoint.key, model.ref, str(model.path))
+                else:
+                    response = httpx.post(f"{endpoint.base_url}/adapters", timeout=300, trust_env=False,
+                                          headers={"Authorization": f"Bearer {endpoint.key}"},
+                                          json={"name": model.ref, "path": str(model.path)})
             except httpx.HTTPError as err:
                 raise StudioError(f"The engine ended while it loaded {model.label}.", "Send again.", "model") from err
             if response.status_code != 200:
-                error = response.json().get("error", {})
+                error = _error_of(response)
                 raise StudioError(error.get("message", "The adapter could not be loaded."), error.get("hint", ""),
                                   "model")
             adapters = (record.get("adapters") or {}) | {model.ref: stamp}
@@ -294,7 +304,18 @@ def _with_adapter(endpoint: Endpoint, path: Path, model: ModelRef) -> Endpoint:
     return Endpoint(endpoint.base_url, model.ref, endpoint.key)
 
 
+def _error_of(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+        error = body.get("error", body)
+        return error if isinstance(error, dict) else {"message": str(error)}
+    except (ValueError, AttributeError):
+        return {}
+
+
 def _health(record: dict[str, Any]) -> dict[str, Any]:
+    if record.get("engine") == "vllm":
+        return vllm_engine.health(record)
     try:
         host = record.get("host") or "127.0.0.1"
         host = "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host

@@ -99,7 +99,6 @@ def _check_free(host: str, port: int) -> None:
 def _spawn(model: Any, base: Any, name: str, port: int, host: str, owner: str | None) -> dict[str, Any]:
     number, key = secrets.token_hex(6), secrets.token_urlsafe(24)
     path = folder() / f"{number}.json"
-    gguf = base.meta.get("format") == "gguf"
     arguments = ["--base", base.ref, "--record", str(path), "--idle", "0", "--port", str(port), "--host", host, "--serves", name]
     if model.is_adapter:
         arguments += ["--adapter", f"{name}={model.ref}"]
@@ -108,7 +107,7 @@ def _spawn(model: Any, base: Any, name: str, port: int, host: str, owner: str | 
     paths = filter(None, [str(settings.ROOT), os.environ.get("PYTHONPATH")])
     environment = os.environ | {"ATELIER_ENGINE_KEY": key, "STUDIO_HOME": str(settings.home()),
                                 "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
-    module = "studio.chat.gguf_engine" if gguf else "studio.chat.engine"
+    module = manager.module_of(base)
     with records.locked(path):
         with open(path.with_suffix(".log"), "wb", opener=lambda file, flags: os.open(file, flags, 0o600)) as out:
             child = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
