@@ -62,6 +62,7 @@
     const draw = async () => {
       const P = await studio.plotly().catch((error) => { plot.textContent = error.message; });
       if (!P || !plot.isConnected) return;
+      plot.style.height = "230px";
       const ink = studio.token("--st-muted"), grid = studio.token("--st-line"), axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { size: 10.5, color: ink }, fixedrange: true };
       const title = (key) => ({ text: t(key), font: { size: 11.5, color: ink }, standoff: 6 });
       const traces = rows.map((values, i) => ({ type: "bar", name: models[i].label, x: steps, y: values, marker: { color: studio.token(SHADES[i % SHADES.length]) }, hovertext: steps.map((mark, j) => esc(t("judge.marks.bar", { label: models[i].label, mark, n: values[j] }))), hoverinfo: "text" }));

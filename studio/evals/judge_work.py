@@ -218,7 +218,7 @@ def _sample(recipe: Any, source: Source, item: Item, number: int, own: Judged, m
 
 def _counts(own: Judged, recipe: Any) -> dict[str, Any]:
     records = own.records()
-    undecided = [record["undecided"] for record in records if "undecided" in record]
+    undecided = [record["undecided"].rpartition("at last: ")[2] for record in records if "undecided" in record]
     verdicts = sum("mark" in record or "verdict" in record for record in records)
     scored = [score_of(record, recipe.tie_rule) for record in own.pairs.values()]
     return {"judged": verdicts, "undecided": len(undecided), "said": undecided[-1][-200:] if undecided else "",
