@@ -14,7 +14,7 @@
     body.dataset.view = view;
     for (const button of document.querySelectorAll(".pl-bar [role=tab]")) {
       button.setAttribute("aria-selected", String(button.dataset.view === view));
-      if (button.dataset.view === view && button.offsetParent) button.parentElement.scrollLeft = button.offsetLeft - 40;  // on a telephone they are more than fit
+      if (button.dataset.view === view && button.offsetParent) button.scrollIntoView({ block: "nearest", inline: "nearest" });  // on a telephone they are more than fit
     }
     if (studio.tabNow() === "chat") studio.setParam("view", view === "chat" ? null : view);
     studio.plays[view]?.shown?.();

@@ -295,7 +295,16 @@ class Batcher:
                     while not self._arrived and not self.groups:
                         self._news.wait()
                 with self.host._turn:
-                    self._quantum()
+                    try:
+                        self._quantum()
+                    except Exception as err:  # told to all who wait; the thread goes on
+                        log.exception("the answers under way failed")
+                        rows = [row for group in self.groups for row in (*group.rows, *group.waiting)] + list(self._arrived)
+                        self.groups.clear()
+                        self._arrived.clear()
+                        for row in rows:
+                            row.error = err
+                            row.done.set()
 
     def _quantum(self) -> None:
         began = time.perf_counter()

@@ -24,7 +24,8 @@ __all__ = ["SETTINGS", "TOOLS", "Answer", "Endpoint", "EngineGone", "Stop", "mod
 _COMMON = ("temperature", "top_p", "max_tokens", "seed", "stop")
 _OTHERS = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}
 READ_SECONDS = (60.0, 180.0)  # without a byte: from an engine, which gives a sign of life each second, and from elsewhere
-MOST_LETTERS = 64  # per token that was asked for: what writes on and on is ended
+MOST_LETTERS = 64  # per token that was asked for, and a long thought besides: what writes on and on is ended
+LONG_THOUGHT = 200_000
 SETTINGS = (*_COMMON, *_OTHERS)
 TOOLS = ("tools", "tool_choice")
 
@@ -90,7 +91,7 @@ def stream(endpoint: Endpoint, messages: list[dict[str, Any]], settings: dict[st
         EngineGone: the server is not there, or went away before it said that it was done.
     """
     answer, began, pieces = Answer(), time.perf_counter(), 0
-    most = MOST_LETTERS * int(settings.get("max_tokens") or 100_000)
+    most = LONG_THOUGHT + MOST_LETTERS * int(settings.get("max_tokens") or 100_000)
     try:
         with _client(endpoint) as client, client.stream("POST", "/chat/completions",
                                                         json=_payload(endpoint, messages, settings)) as response:

@@ -91,9 +91,14 @@ class GGUFHost:
         result, stop = Result(prompt_tokens=len(ids), note=note), Stop()
         threading.Thread(target=lambda: (cancelled.wait(), stop()), daemon=True).start()
         held, flushed, last = "", 0.0, {}
+        if asked.logprobs is not None:
+            result.logprobs = []
         for piece in self.llama.complete(ids, self._settings(asked, len(ids)), stop):
             now, last = time.perf_counter(), piece
             result.completion_tokens += len(piece.get("tokens") or ())
+            for told in piece.get("completion_probabilities") or () if result.logprobs is not None else ():
+                result.logprobs.append({"id": told["id"], "logprob": told["logprob"], "top": [
+                    (one["id"], one["logprob"]) for one in told.get("top_logprobs") or ()][:asked.logprobs]})
             if piece.get("content"):
                 result.ttft = result.ttft or now - began
                 held += piece["content"]
@@ -120,6 +125,7 @@ class GGUFHost:
 
         chosen = sampling(pick(asked.temperature, 1.0), pick(asked.top_k, 0), pick(asked.top_p, 1.0),
                           pick(asked.min_p, 0.0), pick(asked.repetition_penalty, 1.0))
+        chosen |= {"n_probs": max(1, asked.logprobs)} if asked.logprobs is not None else {}
         return chosen | {"n_predict": min(asked.max_tokens or 512, max(1, self.context - prompt)),
                          "seed": -1 if asked.seed is None else asked.seed % (2**32 - 1),
                          "stop": asked.stop + ([] if self.templated else PLAIN_STOP)}

@@ -126,6 +126,14 @@ def test_one_that_fails_does_not_take_the_others_along(host, prompts, monkeypatc
     assert host._running == 0
 
 
+def test_a_fault_of_the_writer_itself_is_told_and_it_goes_on(host, prompts, monkeypatch):
+    jobs = [(ids, Sampling(temperature=0, max_tokens=10)) for ids in prompts[:3]]
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "_select", lambda inner: 1 / 0)
+        assert all(isinstance(result, ZeroDivisionError) for result, _ in answers(host, jobs))
+    assert all(result.completion_tokens for result, _ in answers(host, jobs))
+
+
 def test_a_model_that_ignores_its_mask_takes_turns_and_stays_right(host, prompts, monkeypatch):
     """The trial notices; the answers are still those written alone."""
     from studio.chat import batching

@@ -76,6 +76,19 @@ def test_tools_reach_the_files_template_as_they_reach_transformers(workspace, gg
     assert asked[0]["prompt_tokens"] == asked[1]["prompt_tokens"] > 60 and asked[0]["text"] == asked[1]["text"]
 
 
+def test_probabilities_are_those_of_transformers(workspace, gguf):
+    body = {"messages": [{"role": "user", "content": QUESTIONS[0]}], "temperature": 0, "max_tokens": 6, "logprobs": True, "top_logprobs": 3}
+    told = []
+    for ref in ("starter", str(gguf)):
+        endpoint = manager.engine_for(ref)
+        reply = httpx.post(f"{endpoint.base_url}/chat/completions", json=body, headers={"Authorization": f"Bearer {endpoint.key}"}, timeout=60)
+        told.append(reply.json()["choices"][0]["logprobs"]["content"])
+    assert len(told[0]) == len(told[1]) > 3
+    for ours, theirs in zip(*told, strict=True):
+        assert ours["token"] == theirs["token"] and ours["logprob"] == pytest.approx(theirs["logprob"], abs=0.05)
+        assert len(theirs["top_logprobs"]) == 3 and theirs["top_logprobs"][0]["logprob"] == pytest.approx(ours["top_logprobs"][0]["logprob"], abs=0.05)
+
+
 def test_answers_stream_and_the_engine_is_watched_like_any_other(workspace, gguf):
     events = list(session.stream(str(gguf), [{"role": "user", "content": "Tell me a story."}], GREEDY | {"max_tokens": 300}))
     last = events[-1]

@@ -113,7 +113,7 @@ def test_too_much_is_refused(workspace, seeing, monkeypatch):
     with pytest.raises(StudioError, match="pictures are read at once"):
         pictures.opened([{"role": "user", "content": [part(address("red"))] * 17}])
     with pytest.raises(StudioError, match="tokens long with its pictures"):
-        ask(seeing, *[part(address("red"))] * 15)
+        ask(seeing, *[part(address("red"))] * 16, "What is this? " * 4)
     monkeypatch.setattr(pictures, "MOST_PIXELS", 100)
     with pytest.raises(StudioError, match="pixels"):
         pictures.picture(address("red"))
