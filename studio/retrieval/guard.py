@@ -66,7 +66,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     "calls": re.compile(r"\b(?:call|invoke|execute|trigger|use)\s+(?:the\s+)?[\"'`]?[a-z]+(?:_[a-z]+)+[\"'`]?\s+(?:tool|function)\b"
                         r"|<tool_call>|\"name\"\s*:\s*\"\w+\"\s*,\s*\"arguments\"", re.I),
     "comment": re.compile(r"<!--.*?(?:-->|\Z)|^\s*\[(?://|comment)\]:\s*#\s*\(.*\)\s*$", re.S | re.M),
-    "unseen": re.compile(r"<(\w+)[^>]*(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|(?<![\w-])color\s*:\s*(?:white|#fff))[^>]*>.*?(?:</\1>|\Z)", re.I | re.S),
+    "unseen": re.compile(r"<(\w+)[^>]{0,300}(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|(?<![\w-])color\s*:\s*(?:white|#fff))[^>]{0,300}>.*?(?:</\1>|\Z)", re.I | re.S),
     "encoded": re.compile(r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*[A-Z])(?=[A-Za-z0-9+/]*\d)(?:[A-Za-z0-9+/]{4}){20,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![A-Za-z0-9+/=_-])"),
 }
 """Code -> what gives it away. The page's words for the codes are ``retrieval.flag.CODE``."""
@@ -117,7 +117,7 @@ def normal(text: str) -> str:
 
 def visible(text: str) -> str:
     """Text without characters that nobody sees, joiners of scripts that need them excepted."""
-    return "".join(c for c in text if ord(c) not in INVISIBLE or ord(c) in _JOINERS)
+    return text if text.isascii() else "".join(c for c in text if ord(c) not in INVISIBLE or ord(c) in _JOINERS)
 
 
 _SEPARATED = re.compile(r"\b(?:\w[ .*_-]){4,}\w\b")  # i g n o r e
@@ -126,7 +126,7 @@ _ALIKE = str.maketrans("ІаеіорсухѕјԁɡӏАВЕКМНОРСТХαορ
 
 def _latin(word: str) -> str:
     """A word that mixes scripts, with the look-alikes in Latin letters."""
-    return word.translate(_ALIKE) if len(_scripts(word)) > 1 else word
+    return word if word.isascii() or len(_scripts(word)) < 2 else word.translate(_ALIKE)
 
 
 def _scripts(word: str) -> set[str]:
@@ -136,11 +136,13 @@ def _scripts(word: str) -> set[str]:
 
 def _tags(text: str) -> str:
     """What characters of the tag block spell: each stands for an ASCII character that is not shown."""
-    return "".join(chr(ord(c) - 0xE0000) for c in text if 0xE0020 <= ord(c) < 0xE007F)
+    return "" if text.isascii() else "".join(chr(ord(c) - 0xE0000) for c in text if 0xE0020 <= ord(c) < 0xE007F)
 
 
 def _characters(text: str) -> list[tuple[str, str]]:
-    found = []
+    found: list[tuple[str, str]] = []
+    if text.isascii():
+        return found
     if spelt := _tags(text):
         found.append(("invisible", f"“{spelt[:160]}”"))
     else:
@@ -150,7 +152,7 @@ def _characters(text: str) -> list[tuple[str, str]]:
             found.append(("invisible", f"{len(odd)} × {', '.join(names[:3])}"))
     if any(ord(c) in _BIDI for c in text):
         found.append(("direction", next(unicodedata.name(c).lower() for c in text if ord(c) in _BIDI)))
-    mixed = [word for word in re.findall(r"\w{4,}", visible(text)) if len(_scripts(word)) > 1]
+    mixed = [word for word in re.findall(r"\w{4,}", visible(text)) if not word.isascii() and len(_scripts(word)) > 1]
     if mixed:
         found.append(("scripts", ", ".join(dict.fromkeys(mixed[:5]))))
     return found

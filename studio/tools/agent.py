@@ -262,7 +262,9 @@ class Running:
                 if not turn["content"]:
                     self.chat["turns"].remove(turn)
                 raise
-        turn["content"], written = calls.read(turn["content"])
+        written: list[dict[str, Any]] = []
+        if tools:
+            turn["content"], written = calls.read(turn["content"])
         native = [calls.normal((one.get("function") or {}).get("name"), (one.get("function") or {}).get("arguments")) | {"id": str(one.get("id") or "")}
                   for one in turn.pop("tool_calls", [])]
         turn["calls"] = [one | {"id": one.get("id") or f"call_{secrets.token_hex(4)}"} for one in (native or written)[:calls.MOST]] if tools else []
@@ -289,7 +291,7 @@ class Running:
     def _messages(self, tools: list[Tool]) -> list[dict[str, Any]]:
         """The conversation as the model is sent it."""
         text = self.way == "text"
-        system = "\n\n".join(filter(None, [self.setup["system"].strip(), calls.described(tools) if text and tools else ""]))
+        system = "\n\n".join(filter(None, [self.setup["system"].strip(), calls.described(tools) if text and tools else calls.DATA if tools else ""]))
         sent: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for turn in self.chat["turns"][:-1]:
             if turn["role"] == "user":
