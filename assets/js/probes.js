@@ -58,7 +58,7 @@
     place.className = "pb";
     place.innerHTML = parts.part(t("probes.robustness"), t("probes.robustness.about"), parts.heat(t("probes.robustness"), rows, columns, (row, column) => {
       const one = of(row.kind, column.n);
-      return one?.n ? { value: one.value, good: true, more: row.kind === "plain" ? count(one) : t(one.lost >= 0 ? "probes.lost" : "probes.won", { value: percent(Math.abs(one.lost)) }) } : null;
+      return one?.n ? { value: one.value, good: true, more: row.kind === "plain" ? count(one) : one.lost ? t(one.lost > 0 ? "probes.lost" : "probes.won", { value: percent(Math.abs(one.lost)) }) : t("probes.even") } : null;
     }, t("probes.variation")))
       + parts.part(t("probes.spread"), t("probes.spread.about"), `<div class="pb-ranges">${spread.map(range).join("")}</div>`)
       + (rows.length > 1 ? parts.part(t("probes.flips"), t("probes.flips.about"), parts.legend(results.models.map((m) => m.label)) + parts.bars(t("probes.flips"), rows.filter((row) => row.kind !== "plain").map((row) => ({ label: row.label, bars: columns.map((column) => ({ ...of(row.kind, column.n)?.flips, label: column.label, hue: hue(column.n) })).filter((one) => one.n) })))) : "");

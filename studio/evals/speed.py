@@ -57,7 +57,7 @@ class SpeedRecipe(Recipe):
     temperature: float = field(HOT, "Temperature", "So hot that an answer does not end before its length; what it says does not "
                                "matter. Addresses get 2 at most.", group="advanced", ge=0, le=5)
     seed: int = field(0, "Seed", "Makes the questions.", group="advanced", ge=0, le=2**31 - 1)
-    timeout: float = field(300, "Longest wait", "A server that says nothing for so long is given up.", group="advanced", unit="s",
+    timeout: float = field(300, "Longest wait", "Answers asked for together that are not done by then are given up.", group="advanced", unit="s",
                            ge=1, le=3600)
 
 
@@ -66,7 +66,6 @@ class Speed(Method):
 
     title = "Speed"
     summary = "Measures time to the first token, tokens a second by askers and by length, cache, speculation and memory."
-    group = "behaviour"
     Recipe = SpeedRecipe
 
     @classmethod
@@ -75,8 +74,8 @@ class Speed(Method):
         for name, most in (("batches", 256), ("contexts", 1_000_000)):
             if not getattr(recipe, name):
                 raise StudioError("There is nothing to measure.", "Write at least one number.", name)
-            if bad := next((one for one in getattr(recipe, name) if not 1 <= one <= most), None):
-                raise StudioError(f"{bad} is not between 1 and {most:,}.", "Write whole numbers, one a line.", name)
+            if bad := [one for one in getattr(recipe, name) if not 1 <= one <= most]:
+                raise StudioError(f"{bad[0]} is not between 1 and {most:,}.", "Write whole numbers, one a line.", name)
         if "assistant" in recipe.ways:
             if not recipe.assistant_model:
                 raise StudioError("No helper model is chosen.", "Choose a small model with the same tokenizer.", "assistant_model")
@@ -195,7 +194,7 @@ class Served:
                 self._tell(turn + 1)
         except StudioError as err:
             if not timing.too_long(err) or name == "latency":
-                raise StudioError(err.message, err.hint, "models") from err
+                raise StudioError(err.message, err.hint, "timeout" if err.field == "timeout" else "models") from err
             self.ctx.warning("too_long", f"{label_of(self.ref)}: {length} tokens cannot be read ({err.message})", "This length is left out.")
             found = []
         self._keep(name, found)
@@ -207,7 +206,7 @@ class Served:
             hot = min(self.recipe.temperature, 2.0) if self.remote else self.recipe.temperature
             asked = [(timing.messages(count, f"{key}/{n}"), {"temperature": hot, "top_p": 1.0, "max_tokens": self.recipe.new_tokens,
                                                              "seed": llm.derived(self.recipe.seed, f"{key}/{n}")} | with_stop) for n in range(askers)]
-            return timing.together(self.endpoint, asked, lambda: self.ctx.stop_requested)
+            return timing.together(self.endpoint, asked, lambda: self.ctx.stop_requested, self.recipe.timeout)
         except client.EngineGone as err:
             raise StudioError(f"{self.endpoint.base_url} went away while it was measured: {err}", "Start it again, then resume this run.",
                               "models") from err
@@ -274,7 +273,9 @@ class Served:
     def _sample(task: str, key: str, one: dict[str, Any]) -> Sample:
         timed = timing.Timed(**one)
         more = {name: one[name] for name in ("ttft", "seconds", "tokens", "prompt_tokens")}
-        return Sample(key, "", "", "", {}, {"setting": key.partition("/")[0]}, more | {"tokens_per_second": timed.per_second})
+        setting = key.partition("/")[0]
+        said = f"{timed.tokens} tokens in {timed.seconds:.3f} s, the first after {timed.ttft * 1e3:.0f} ms"
+        return Sample(key, setting.replace("-", " "), said, "", {}, {"setting": setting}, more | {"tokens_per_second": timed.per_second})
 
     # ---- what is kept
 
@@ -319,7 +320,8 @@ def _generate(recipe: SpeedRecipe, ctx: Context, results: Results, number: int) 
     context = fitting[len(fitting) // 2]
     found = generating.measure(net, tokenizer, wanted, context, recipe.new_tokens, recipe.repeats, recipe.warmup, helper, lambda: ctx.stop_requested)
     middles = {way: timing.middle([one["per_second"] for one in each]) for way, each in found.items()}
-    samples = [Sample(f"{way}/{n}", "", "", "", {}, {"setting": way}, one) for way, each in found.items() for n, one in enumerate(each)]
+    samples = [Sample(f"{way}/{n}", generating.WAYS[way], f"{one['tokens']} tokens in {one['seconds']:.3f} s", "", {}, {"setting": way}, one)
+               for way, each in found.items() for n, one in enumerate(each)]
     results.add(number, "ways", samples, {way: (one["value"], None) for way, one in middles.items()}, context=context,
                 curve=[{"way": way} | one | _proposals(found[way]) for way, one in middles.items()])
 

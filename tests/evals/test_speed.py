@@ -22,6 +22,10 @@ def speed(models: list[str], folder, **more):
     return run(values | more, folder)
 
 
+def told(asked, count: int = 20) -> str:
+    return asked.words(min(count, asked.body["max_tokens"]))
+
+
 def test_middles_and_parts():
     assert timing.middle([3.0, 1.0, 2.0, 4.0, 5.0]) == {"value": 3.0, "low": 2.0, "high": 4.0, "n": 5}
     assert timing.middle([7.0]) == {"value": 7.0, "low": 7.0, "high": 7.0, "n": 1} and timing.middle([]) is None
@@ -38,7 +42,7 @@ def test_no_two_questions_begin_alike():
 
 def test_a_server_of_known_speed(home, tmp_path):
     """Each answer takes 0.2 s, however many ask: four askers get four times as much."""
-    with StandIn(lambda asked: Reply(asked.words(20), delay=0.2)) as server:
+    with StandIn(lambda asked: Reply(told(asked), delay=0.2)) as server:
         summary, ctx = speed([server.address], tmp_path / "run")
         assert all(asked.body["max_tokens"] in (1, 20) and asked.body["temperature"] <= 2 for asked in server.requests)
     scores = {name.partition("/")[2]: value for name, value in summary["table"][0].items()}
@@ -65,7 +69,7 @@ def test_one_that_does_not_stream_is_told(home, tmp_path):
 def test_what_cannot_be_read_is_left_out(home, tmp_path):
     def answer(asked):
         long = len(asked.last) > 3000
-        return Reply(status=400, raw=b'{"error": {"message": "This is longer than the context of 500 tokens."}}') if long else asked.words(12)
+        return Reply(status=400, raw=b'{"error": {"message": "This is longer than the context of 500 tokens."}}') if long else told(asked, 12)
 
     with StandIn(answer) as server:
         summary, ctx = speed([server.address], tmp_path / "run", contexts=[64, 2000], batches=[1], repeats=1)
@@ -76,7 +80,7 @@ def test_what_cannot_be_read_is_left_out(home, tmp_path):
 def test_a_stop_is_prompt_and_keeps_what_was_measured(home, tmp_path):
     from studio.jobs.context import Context
 
-    with StandIn(lambda asked: Reply(asked.words(20), delay=0.1)) as server:
+    with StandIn(lambda asked: Reply(told(asked), delay=0.1)) as server:
         recipe = parse({"kind": "eval", "method": "speed", "models": [server.address], "batches": [1, 2], "contexts": [64, 128], "ways": [],
                         "new_tokens": 20, "repeats": 4})
         ctx = Context(tmp_path / "run")
@@ -128,6 +132,12 @@ def test_the_starter_behind_its_engine(home, tmp_path):
     assert ways["assistant"]["acceptance"] == 1.0 and ways["assistant"]["per_forward"] > 3  # its own words are always taken
     assert ways["prompt_lookup"]["per_forward"] >= 1.0
     assert all(line["more"]["tokens"] == 40 for line in kept.samples(ctx.output) if line["task"] == "ways")
+
+
+def test_one_that_is_never_done_is_given_up(home, tmp_path):
+    with StandIn(lambda asked: Reply("late", delay=4 if asked.number > 1 else 0)) as server, pytest.raises(StudioError, match="not done after 1 s") as caught:
+        speed([server.address], tmp_path / "run", timeout=1)
+    assert caught.value.field == "timeout"
 
 
 @pytest.mark.parametrize(("values", "field"), [

@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field as attribute
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from studio.chat import address
 from studio.datasets import llm
@@ -77,8 +77,6 @@ class Task:
 
 class Probe(Method):
     """Base of these methods: one model at a time, each pair of model and task kept when it is whole."""
-
-    group: ClassVar[str] = "behaviour"
 
     @classmethod
     @abstractmethod

@@ -47,28 +47,29 @@ def little_world(most: int, seed: int) -> list[Asked]:
     from studio.starter import skills, world
 
     rng, made = random.Random(f"contexts/{seed}"), {}
-    forms = {relation: skills._PEOPLE_FORMS[relation] for relation in ("town", "pet", "food", "job")}
     pools = {"town": world.TOWNS, "pet": world.PETS, "food": world.FOODS, "job": world.JOBS}
-    tries = 0
-    while len(made) < most and tries < most * 50:
-        tries += 1
-        known, relation = len(made) % 2 == 1, rng.choice(tuple(forms))
-        if known:
-            people = rng.sample(world.PEOPLE, 3)
-            names, values = [one.name for one in people], [getattr(one, relation) for one in people]
-        else:
-            names = rng.sample(tuple(world.VISITORS), 3)
-            values = rng.sample(pools[relation], 3)
-        if len(set(values)) < 3:
+    people = {one.name: (one.he, {relation: getattr(one, relation) for relation in pools}) for one in world.PEOPLE}
+    for _ in range(most * 50):
+        if len(made) == most:
+            break
+        known, relation, several = len(made) % 2 == 1, rng.choice(tuple(pools)), rng.random() < 0.5
+        names = rng.sample(tuple(people if known else world.VISITORS), 3)
+        facts = [people[name][1] if known else {key: rng.choice(pool) for key, pool in pools.items()} for name in names]
+        other = rng.choice([value for value in pools[relation] if value not in [one[relation] for one in facts]])
+        if several and relation == "town":  # where three of them live, one asked for
+            at, said = rng.randrange(3), [(name, "town", one["town"]) for name, one in zip(names, facts, strict=True)]
+        else:  # three things about one
+            order = rng.sample([key for key in pools if key != relation], 2)
+            order.insert(at := rng.randrange(3), relation)
+            he = people[names[0]][0] if known else world.VISITORS[names[0]]
+            said = [(names[0] if not n else world.cap(he), key, facts[0][key]) for n, key in enumerate(order)]
+            names = [names[0]] * 3
+        text = [skills.person_answer(*one) for one in said]
+        false = [skills.person_answer(name, key, other if n == at else value) for n, (name, key, value) in enumerate(said)]
+        if len({value for _, _, value in said}) < 3 or not world.is_held_out(" ".join(text), 2):
             continue
-        other = rng.choice([value for value in pools[relation] if value not in values])
-        at = rng.randrange(3)
-        text = [skills.person_answer(name, relation, value) for name, value in zip(names, values, strict=True)]
-        false = [*text[:at], skills.person_answer(names[at], relation, other), *text[at + 1:]]
-        if not world.is_held_out(" ".join(text), 2):
-            continue
-        question = rng.choice(forms[relation]).format(n=names[at])
-        one = Asked(_id(question, " ".join(text)), question, " ".join(text), values[at], " ".join(false), other,
+        question = rng.choice(skills._PEOPLE_FORMS[relation]).format(n=names[at])
+        one = Asked(_id(question, " ".join(text)), question, " ".join(text), said[at][2], " ".join(false), other,
                     {"about": "resident" if known else "visitor", "relation": relation})
         made.setdefault(one.id, one)
     return list(made.values())

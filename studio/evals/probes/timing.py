@@ -94,15 +94,16 @@ def ask(endpoint: Endpoint, turns: Messages, settings: dict[str, Any], stop: cli
                  began + answer.seconds, not (tokens == pieces and answer.prompt_tokens is None))
 
 
-def together(endpoint: Endpoint, asked: list[tuple[Messages, dict[str, Any]]], stopping: Callable[[], bool]) -> list[Timed]:
+def together(endpoint: Endpoint, asked: list[tuple[Messages, dict[str, Any]]], stopping: Callable[[], bool],
+             timeout: float = 3600.0) -> list[Timed]:
     """Several answers at once, each from a thread of its own; a stop breaks their connections.
 
     Raises:
-        StudioError: one of them was refused.
+        StudioError: one of them was refused, or not all were there after ``timeout`` seconds (``timeout``).
         Stopped: as asked.
     """
     stops, found, failed = [client.Stop() for _ in asked], [None] * len(asked), []
-    gate = threading.Barrier(len(asked))
+    gate, until = threading.Barrier(len(asked)), time.monotonic() + timeout
 
     def work(place: int) -> None:
         try:
@@ -115,13 +116,17 @@ def together(endpoint: Endpoint, asked: list[tuple[Messages, dict[str, Any]]], s
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        if stopping() or failed:
+        late = time.monotonic() > until
+        if (asked_to := stopping()) or failed or late:
             for stop in stops:
                 stop()
+        if asked_to:  # one that waits for its first byte cannot be woken; it is left to itself
+            threads[0].join(0.2)
+            raise Stopped
+        if late:
+            raise StudioError(f"{endpoint.base_url} was not done after {timeout:g} seconds.", "Wait longer, or measure shorter answers.", "timeout")
         for thread in threads:
             thread.join(0.05)
-    if stopping():
-        raise Stopped
     if failed:
         raise next((err for err in failed if not isinstance(err, Stopped)), failed[0])
     return [one for one in found if one is not None]
