@@ -105,6 +105,8 @@
     if (studio.tabNow() !== "eval") { studio.setParam("tab", "eval"); studio.show("eval"); }
     if (frame) frame.go(views.has(name) ? name : FIRST, detail); else waiting = { name, detail };
   };
+  /** "1 model", "3 models". */
+  studio.evalCount = (what, n) => t(n === 1 ? `eval.n.${what}.1` : `eval.n.${what}`, { n });
   studio.evalOpen = (run, detail = {}) => studio.evalGo("results", { ...detail, run });
 
   studio.parts.evals = (context) => new Frame(context);

@@ -84,7 +84,7 @@
       const option = (value, text, chosen) => `<option value="${esc(value)}" ${chosen ? "selected" : ""}>${esc(text)}</option>`;
       const fill = (name, html, hidden = false) => { const select = this.$(`[data-set=${name}]`); if (select.dataset.html !== html) { select.innerHTML = html; select.dataset.html = html; } select.hidden = hidden; };
       this.task = found.task;
-      const title = (name) => tasks[name]?.title || (name === "heldout" ? t("eval.heldout") : name);
+      const title = (name) => studio.evalTask(name, tasks[name]);
       fill("task", found.asked.map((name) => option(name, title(name), name === found.task)).join(""), found.asked.length < 2);
       const tags = Object.entries(found.tags);
       fill("tag", option("", t("eval.answers.tag.all"), !this.tag) + tags.map(([name, by]) => `<optgroup label="${esc(name)}">${Object.entries(by).map(([value, n]) => option(`${name}=${value}`, `${value} (${n})`, this.tag === `${name}=${value}`)).join("")}</optgroup>`).join(""), !tags.length);
@@ -112,7 +112,7 @@
       const right = row.target ? `<p class="ev-target"><span>${esc(t("eval.target"))}</span> ${esc(row.target)}</p>` : "";
       const tagged = tags.length ? `<p class="ev-tags">${tags.map(([name, value]) => `<button type="button" class="st-tag" data-tagged="${esc(`${name}=${value}`)}" title="${esc(name)}">${esc(value)}</button>`).join("")}</p>` : "";
       const cells = found.models.map((number) => this.answer(row, row.answers.find((one) => one.model === number), results.models[number].label)).join("");
-      return `<article class="ev-row" style="--n:${found.models.length}" data-id="${esc(row.id)}"><div class="ev-asked"><div class="ev-prompt">${esc(tail(row.prompt))}</div>${right}${tagged}<button type="button" class="st-link st-small-link" data-open="1" aria-expanded="false">${esc(t("eval.row.more"))}</button><div class="ev-whole"><h4>${esc(t("eval.prompt.whole"))} <small>${esc(row.id)}</small></h4><pre>${esc(row.prompt)}</pre></div></div>${cells}</article>`;
+      return `<article class="ev-row" style="--n:${found.models.length}" data-id="${esc(row.id)}"><div class="ev-asked"><div class="ev-prompt">${esc(asked(row.prompt))}</div>${right}${tagged}<button type="button" class="st-link st-small-link" data-open="1" aria-expanded="false">${esc(t("eval.row.more"))}</button><div class="ev-whole"><h4>${esc(t("eval.prompt.whole"))} <small>${esc(row.id)}</small></h4><pre>${esc(row.prompt)}</pre></div></div>${cells}</article>`;
     }
 
     answer(row, one, label) {
@@ -129,7 +129,7 @@
       if (scores.length) parts.push(`<dl class="ev-facts">${scores.map(([name, v]) => `<div><dt>${esc(name)}</dt><dd>${esc(studio.num(v))}</dd></div>`).join("")}</dl>`);
       if (Array.isArray(options) && options.length) {
         const list = options.map((o) => (Array.isArray(o) ? o : [o.text ?? o, o.loglikelihood ?? o.logprob])), values = list.map(([, v]) => v).filter((v) => typeof v === "number"), top = Math.max(...values), sum = values.reduce((a, v) => a + Math.exp(v - top), 0);
-        parts.push(`<h4>${esc(t("eval.options"))}</h4><ol class="ev-options">${list.map(([text, v]) => `<li class="${text === one.answer ? "ev-chosen" : ""}"><span>${esc(text)}</span>${typeof v === "number" ? `<i><b style="width:${((100 * Math.exp(v - top)) / sum).toFixed(1)}%"></b></i><small title="${esc(t("eval.options.about"))}">${esc(studio.num(v, 4))}</small>` : ""}</li>`).join("")}</ol>`);
+        parts.push(`<h4>${esc(t("eval.options"))}</h4><ol class="ev-options">${list.map(([text, v]) => `<li class="${text === one.answer ? "ev-chosen" : ""}"><span>${esc(text)}</span>${typeof v === "number" ? `<i><b style="width:${((100 * Math.exp(v - top)) / sum).toFixed(1)}%"></b></i><small title="${esc(t("eval.options.about"))}">${esc(studio.num(v, 3))}</small>` : ""}</li>`).join("")}</ol>`);
       }
       if (taken) parts.push(`<h4>${esc(t("eval.taken"))}</h4>${Object.entries(taken).map(([name, text]) => `<pre><small>${esc(name)}</small> ${esc(text)}</pre>`).join("")}`);
       for (const [name, value] of Object.entries(more)) {
@@ -146,8 +146,13 @@
       place.innerHTML = `<button type="button" class="st-btn st-small" data-page="${Math.max(0, this.at - PAGE)}" ${this.at ? "" : "disabled"}>${esc(t("eval.page.before"))}</button><span>${esc(t("eval.page", { from: studio.num(this.at + 1), to: studio.num(last), of: studio.num(total) }))}</span><button type="button" class="st-btn st-small" data-page="${this.at + PAGE}" ${last < total ? "" : "disabled"}>${esc(t("eval.page.next"))}</button>`;
     }
   }
-  /** Of a long prompt the end is what was asked; the beginning is solved examples. */
-  const tail = (text) => (text.length > LONG ? `… ${text.slice(-LONG)}` : text);
+  /** What was asked, without the marks of a chat template: the last turn of the person. Of a long text the end; the beginning is
+      solved examples. The prompt as it was stands one click away. */
+  const TURN = /(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|)user(?:<\|end_header_id\|>|\|>)?\s*([\s\S]*?)(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|$)|\[INST\]([\s\S]*?)\[\/INST\]/g;
+  const asked = (text) => {
+    const turn = [...text.matchAll(TURN)].at(-1), plain = (turn?.[1] || turn?.[2] || "").trim() || text;
+    return plain.length > LONG ? `… ${plain.slice(-LONG)}` : plain;
+  };
 
   studio.EvalAnswers = Answers;
 })();

@@ -54,7 +54,7 @@
     drawList() {
       if (!this.runs) return;
       const shown = this.runs.filter((run) => !this.filter || `${run.label} ${run.id} ${run.method} ${run.models.join(" ")} ${run.tasks.join(" ")}`.toLowerCase().includes(this.filter));
-      const html = shown.length ? shown.map((run) => `<button type="button" class="ev-item${run.id === this.run ? " ev-now" : ""}" data-run="${esc(run.id)}" ${run.id === this.run ? 'aria-current="true"' : ""}><b>${esc(run.label)}</b><small>${run.state !== "succeeded" ? studio.pill(run.state) : ""}<span>${esc([t("eval.n_models", { n: run.models.length }), run.tasks.length ? t("eval.n_tasks", { n: run.tasks.length }) : "", studio.ago(run.ended || run.created)].filter(Boolean).join(" · "))}</span></small></button>`).join("")
+      const html = shown.length ? shown.map((run) => `<button type="button" class="ev-item${run.id === this.run ? " ev-now" : ""}" data-run="${esc(run.id)}" ${run.id === this.run ? 'aria-current="true"' : ""}><b>${esc(run.label)}</b><small>${run.state !== "succeeded" ? studio.pill(run.state) : ""}<span>${esc([studio.evalCount("model", run.models.length), run.tasks.length ? studio.evalCount("task", run.tasks.length) : "", studio.ago(run.ended || run.created)].filter(Boolean).join(" · "))}</span></small></button>`).join("")
         : `<p class="dt-none">${esc(t(this.runs.length ? "eval.runs.none_match" : "eval.recent.none"))}</p>`;
       if (html !== this.listed) this.$(".ev-list").innerHTML = this.listed = html;
     }
@@ -110,7 +110,7 @@
         if (run !== this.run) return;
         this.details = details;
         this.head();
-        if (changed && this.drawn) studio.aloud?.(t(`state.${this.state}`));
+        if (changed && this.drawn) studio.say(t(`state.${this.state}`));
       }
       this.live();
       if (changed || pairs || !this.results) await this.look();
@@ -148,11 +148,11 @@
       const { details: run, results } = this;
       this.$(".ev-name h1").textContent = run.label;
       const time = run.started ? studio.duration((run.ended || Date.now() / 1000) - run.started) : "";
-      const facts = [studio.method(run), results?.models?.length ? t("eval.n_models", { n: results.models.length }) : "", results && Object.keys(results.tasks).length ? t("eval.n_tasks", { n: Object.keys(results.tasks).length }) : "", studio.ago(run.created), time, run.place];
+      const facts = [studio.method(run), results?.models?.length ? studio.evalCount("model", results.models.length) : "", results && Object.keys(results.tasks).length ? studio.evalCount("task", Object.keys(results.tasks).length) : "", studio.ago(run.created), time, run.place];
       this.$(".ev-name p").textContent = facts.filter(Boolean).join(" · ");
       const button = (act, key, more = "") => `<button type="button" class="st-btn ${more}" data-do="${act}">${esc(t(key))}</button>`;
       const going = studio.active(run.state);
-      this.$(".ev-acts").innerHTML = (results?.models?.length && !going ? button("chat", "eval.chat") : "") + (going ? "" : button("again", "eval.again")) + button("more", "eval.details")
+      this.$(".ev-acts").innerHTML = (run.parent ? button("parent", "eval.parent") : "") + (results?.models?.length && !going ? button("chat", "eval.chat") : "") + (going ? "" : button("again", "eval.again")) + button("more", "eval.details")
         + (going ? "" : `<button type="button" class="st-icon" data-do="delete" aria-label="${esc(t("runs.delete", { name: run.label }))}"><svg width="14" height="14" viewBox="0 0 16 16" aria-hidden="true"><path d="M3 4.5h10M6.5 4V2.8h3V4m-5 .5.6 8.7h5.8l.6-8.7" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round"/></svg></button>`);
     }
 
@@ -180,6 +180,7 @@
         if (what === "stop") { button.disabled = true; await studio.call("stop", { run }); }
         if (what === "resume" || what === "offer") { await studio.call("resume", { run, ...(what === "offer" ? { values: this.news.offer } : {}) }); Object.assign(this, { cursor: 0, state: null, settled: false }); }
         if (what === "again") return studio.evalStart({ ...details.recipe, method: details.method });
+        if (what === "parent") return studio.openRun(details.parent);
         if (what === "chat") return studio.open("chat", { models: results.models.slice(0, COLUMNS).map((m) => m.ref) });
         if (what === "more") return this.more();
         if (what === "delete") {

@@ -4,6 +4,8 @@
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
   const WIDE = 4;  // models beyond which they stand in lines, if the tasks are fewer
+  /** What a task is called. */
+  studio.evalTask = (name, about) => (name === "heldout" ? t("eval.heldout") : about?.title || name);
   const isNumber = (v) => typeof v === "number" && isFinite(v);
 
   /** A share of the questions is told in percent; anything else as the number it is. */
@@ -91,16 +93,16 @@
       if (models.length !== 2 || !this.pairs.size) return "";
       const other = 1 - this.base, mains = [...this.pairs.values()].filter((one) => one.metric === this.results.tasks[one.task]?.main && isNumber(one.delta));
       if (!mains.length) return "";
-      const sure = mains.filter((one) => one.sure), worse = sure.filter((one) => one.worse), better = sure.filter((one) => !one.worse), title = (one) => this.results.tasks[one.task].title || one.task;
+      const sure = mains.filter((one) => one.sure), worse = sure.filter((one) => one.worse), better = sure.filter((one) => !one.worse), title = (one) => studio.evalTask(one.task, this.results.tasks[one.task]);
       const part = (key, list) => (list.length ? `<span class="ev-verdict-part ev-${key}"><b>${esc(t(`eval.verdict.${key}`, { n: list.length }))}</b> ${esc(list.map(title).slice(0, 6).join(", "))}${list.length > 6 ? " …" : ""}</span>` : "");
-      return `<p class="ev-verdict" role="status"><span>${esc(t("eval.verdict", { name: models[other].label, base: models[this.base].label }))}</span>${part("worse", worse)}${part("better", better)}${part("even", mains.filter((one) => !one.sure))}</p>`;
+      return `<p class="ev-verdict" role="status"><span>${esc(t("eval.verdict", { name: models[other].label, base: models[this.base].label }))}</span>${part("worse", worse)}${part("better", better)}${part("even", mains.filter((one) => !one.sure && isNumber(one.low)))}</p>`;
     }
 
     render() {
       const { models, tasks } = this.results, lines = this.lines(), more = Object.values(tasks).some((task) => Object.keys(task.metrics || {}).length > 1);
       const across = !(models.length > WIDE && lines.length < models.length);
       const arrow = (how) => `<span class="ev-way" title="${esc(t(how.higher_is_better === false ? "eval.less" : "eval.more"))}" aria-label="${esc(t(how.higher_is_better === false ? "eval.less" : "eval.more"))}">${how.higher_is_better === false ? "↓" : "↑"}</span>`;
-      const lineName = (line, first) => `${first ? `<b>${esc(line.about.title || (line.task === "heldout" ? t("eval.heldout") : line.task))}</b>` : ""}<small>${esc(line.metric)} ${arrow(line.how)}</small>`;
+      const lineName = (line, first) => `${first ? `<b title="${esc(line.about.title || line.task)}">${esc(studio.evalTask(line.task, line.about))}</b>` : ""}<small>${esc(line.metric)} ${arrow(line.how)}</small>`;
       const modelName = (m, i) => `<b title="${esc(m.ref)}">${esc(m.label)}</b>${i === this.base && models.length > 1 ? `<small>${esc(t("eval.base"))}</small>` : ""}`;
       const table = across
         ? `<thead><tr><th scope="col">${esc(t("eval.task"))}</th>${models.map((m, i) => `<th scope="col">${modelName(m, i)}</th>`).join("")}</tr></thead><tbody>${lines.map((line, at) => `<tr><th scope="row">${lineName(line, at === 0 || lines[at - 1].task !== line.task)}</th>${models.map((_, i) => this.cell(i, line)).join("")}</tr>`).join("")}</tbody>`

@@ -159,7 +159,7 @@
     const facts = Object.keys(AXES).map((k) => [k, AXES[k].of(v)]).filter(([, n]) => isNumber(n)).map(([k, n]) => tile(k, say(k, n))).join("");
     const done = studio.ask(v.label || word(v), `<p>${studio.verdict(v.proof)} <span class="st-muted">${esc([v.format, studio.bits(v.bits), proof?.runtime && t("quantize.runtime", { name: proof.runtime })].filter(Boolean).join(" · "))}</span></p>
       <dl class="st-tiles">${facts}</dl>${studio.proofHtml(v.proof, source?.label)}
-      <div class="st-actions">${["chat", "export", "files", "push", "run"].filter((act) => v.ref && (act !== "run" || v.run)).map((act) => `<button type="button" class="st-btn st-small" data-do="${act}">${esc(t(`quantize.do.${act}`))}</button>`).join("")}</div>`);
+      <div class="st-actions">${["chat", "against", "export", "files", "push", "run"].filter((act) => v.ref && (act !== "run" || v.run)).map((act) => `<button type="button" class="st-btn st-small" data-do="${act}">${esc(t(`quantize.do.${act}`))}</button>`).join("")}</div>`);
     const dialog = [...document.querySelectorAll("dialog.st-dialog")].at(-1);
     dialog.classList.add("qz-wide");
     dialog.addEventListener("click", (event) => {
@@ -173,6 +173,7 @@
 
   studio.variantDo = (act, v, source) => {
     if (act === "chat") studio.open("chat", { models: [source?.ref, v.ref].filter(Boolean) });
+    if (act === "against") studio.evalAgainst(v.ref, source?.ref ? [source.ref] : null);
     if (act === "export") studio.exportModel(v.ref, v.label);
     if (act === "files") studio.downloadModel(v.id, v.label);
     if (act === "push") studio.pushVariants([v], source);

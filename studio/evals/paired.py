@@ -129,7 +129,8 @@ def _line(a: Evaluation, one: int, b: Evaluation, two: int, task: str, metric: s
     made = difference([x["scores"][metric] for x, _ in known], [y["scores"][metric] for _, y in known], resamples, seed, higher)
     values = [score["value"] for score in scores]
     if len(known) == scores[0]["n"] == scores[1]["n"] and len(known) and not _are_means(values, known, metric):
-        made |= {"low": None, "high": None, "p": None}  # a corpus BLEU is no mean of its sentences: they bound nothing
+        # a corpus BLEU is no mean of its sentences: they bound nothing; a loss is a mean over tokens
+        made |= by_tokens(known, metric, values, resamples, seed) or {"low": None, "high": None, "p": None}
         made["delta"] = values[1] - values[0]
     elif known:  # of the questions both have, where those are fewer
         values = [math.fsum(side["scores"][metric] for side in sides) / len(known) for sides in zip(*known, strict=True)]
@@ -146,6 +147,36 @@ def _line(a: Evaluation, one: int, b: Evaluation, two: int, task: str, metric: s
 def _has(line: dict[str, Any], metric: str) -> bool:
     value = line["scores"].get(metric)
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def by_tokens(known: list[tuple], metric: str, values: list[float], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any] | None:
+    """``{low, high, p}`` of a figure that is a mean over tokens, or the exponential of one (a perplexity): whole questions are
+    drawn, with their tokens. ``None`` where the answers do not add up to the figures.
+
+    ``p`` is twice the share of draws on the other side of no difference.
+    """
+    import numpy as np
+
+    if len(known) < 2 or not all(isinstance(line["more"].get("tokens"), int) for pair in known for line in pair):
+        return None
+    tokens = np.array([[line["more"]["tokens"] for line in side] for side in zip(*known, strict=True)], float)
+    scores = np.array([[line["scores"][metric] for line in side] for side in zip(*known, strict=True)], float)
+    power = metric == "perplexity"
+    if power:
+        scores = np.log(np.maximum(scores, 1e-300))
+    summed = scores * tokens
+    told = summed.sum(1) / np.maximum(tokens.sum(1), 1)
+    if not np.allclose(np.exp(told) if power else told, values, rtol=1e-3, atol=1e-6):
+        return None
+    rng, n, drawn = np.random.default_rng(seed), len(known), []
+    for at in range(0, resamples, block := max(1, _CELLS // n)):
+        times = rng.multinomial(n, np.full(n, 1 / n), min(block, resamples - at))
+        means = (times @ summed.T) / np.maximum(times @ tokens.T, 1)
+        drawn.append(np.subtract(*(np.exp(means) if power else means).T[::-1]))
+    change = np.concatenate(drawn)
+    low, high = np.quantile(change, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    other = min((change <= 0).sum(), (change >= 0).sum())
+    return {"low": float(low), "high": float(high), "p": min(1.0, float(2 * (other + 1) / (resamples + 1)))}
 
 
 def _are_means(values: list[float], known: list[tuple], metric: str) -> bool:

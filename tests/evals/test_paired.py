@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -138,3 +140,22 @@ def test_another_persons_evaluation_is_not_there(monkeypatch):
     for person in ("ben", None):
         with pytest.raises(StudioError, match="no run"):
             api.eval_pairs({"run": run}, {"run": run}, person)
+
+
+def test_a_mean_over_tokens_has_its_interval() -> None:
+    rng = np.random.default_rng(4)
+    tokens = rng.integers(1, 40, (60, 2))
+    losses = np.column_stack([2 + rng.normal(0, 0.4, 60), 1.7 + rng.normal(0, 0.4, 60)])
+    known = [tuple({"scores": {"loss": float(losses[i, j]), "perplexity": float(np.exp(losses[i, j]))}, "more": {"tokens": int(tokens[i, j])}}
+                   for j in (0, 1)) for i in range(60)]
+    values = [float((losses[:, j] * tokens[:, j]).sum() / tokens[:, j].sum()) for j in (0, 1)]
+    found = paired.by_tokens(known, "loss", values)
+    drawn = []
+    for _ in range(2000):  # by hand: questions with their tokens, one draw at a time
+        at = rng.integers(0, 60, 60)
+        drawn.append(np.subtract(*[(losses[at, j] * tokens[at, j]).sum() / tokens[at, j].sum() for j in (1, 0)]))
+    assert (found["low"], found["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
+    assert found["low"] < values[1] - values[0] < found["high"] < 0 and found["p"] < 0.05
+    power = paired.by_tokens(known, "perplexity", list(np.exp(values)))
+    assert power["low"] < math.exp(values[1]) - math.exp(values[0]) < power["high"] < 0
+    assert paired.by_tokens(known, "loss", [9.0, 9.0]) is None, "what the answers do not add up to has no interval"
