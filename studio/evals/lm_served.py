@@ -8,6 +8,7 @@ with written answers only.
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from studio.errors import StudioError
 
 MOST_CONTEXT = 8192  # tokens that a GGUF file is given room for, if its model reads so many
 AT_ONCE = 4
+TRIES = 4  # of one question to a server that is busy
 ANSWER = 256  # tokens of an answer where the task does not say
 
 
@@ -186,7 +188,7 @@ class Address(LM):
         from studio.datasets import llm
 
         super().__init__()
-        self.watch, self.recipe = watch, recipe
+        self.watch, self._heard = watch, False
         asked = SimpleNamespace(temperature=0.0, top_p=1.0, max_new_tokens=ANSWER, seed=recipe.torch_random_seed, concurrency=AT_ONCE,
                                 timeout=300.0, price_in=0.0, price_out=0.0)
         self.client = llm.open(asked, ctx, ref=ref, name="models").__enter__()
@@ -238,32 +240,63 @@ class Address(LM):
 
     def _told(self, context: str, rest: str) -> tuple[float, bool]:
         """(log-probability of ``rest`` behind ``context``, whether each of its tokens was the likeliest)."""
-        import httpx
-
         server = self.client.endpoint
-        body = {"model": server.model, "prompt": context + rest, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+        told = self._completion({"model": server.model, "prompt": context + rest, "max_tokens": 1, "echo": True, "logprobs": 1,
+                                 "temperature": 0})
         try:
-            response = httpx.post(f"{server.base_url}/completions", json=body, timeout=300, trust_env=False,
-                                  headers={"Authorization": f"Bearer {server.key}"} if server.key else {})
-            told = response.json()["choices"][0]["logprobs"]
+            told = told["choices"][0]["logprobs"]
             tokens, values = told["tokens"], told["token_logprobs"]
             starts = told.get("text_offset") or [sum(map(len, tokens[:place])) for place in range(len(tokens))]
             tops = told.get("top_logprobs") or [None] * len(tokens)
-        except httpx.TransportError as err:
-            raise StudioError(f"{address.label(self.client.ref)} does not answer: {type(err).__name__}", "See to the server, then resume: "
-                              "finished tasks are kept.", "models") from err
-        except (ValueError, KeyError, IndexError, TypeError):
+        except (KeyError, IndexError, TypeError, AttributeError):
             raise self._silent() from None
         first, end = starts[0], len(context) + len(rest)
         picked = [place for place, token in enumerate(tokens)
                   if starts[place] - first + len(token) > len(context) and starts[place] - first < end and values[place] is not None]
         if not picked or (context + rest)[:8] != "".join(tokens)[:len((context + rest)[:8])]:
             raise self._silent()  # it told of its answer, not of what it was given
+        self._heard = True
         greedy = all(not tops[place] or max(tops[place].values()) <= values[place] + 1e-9 for place in picked)
         return float(sum(values[place] for place in picked)), greedy
 
+    def _completion(self, body: dict[str, Any]) -> Any:
+        """What the server answers, whatever it is; busy servers are asked again."""
+        import httpx
+
+        server = self.client.endpoint
+        local = any(host in server.base_url for host in ("//127.", "//localhost", "//[::1]"))
+        why = ""
+        for tries in range(TRIES if self._heard else 2):
+            self.watch.check()
+            if tries:
+                time.sleep(2.0 ** tries / 4)
+            try:
+                response = httpx.post(f"{server.base_url}/completions", json=body, timeout=300, trust_env=not local,
+                                      headers={"Authorization": f"Bearer {server.key}"} if server.key else {})
+            except httpx.TransportError as err:
+                why = type(err).__name__
+                continue
+            if response.status_code in (401, 403):
+                raise StudioError(f"{self.label} refuses access ({response.status_code}).", f"Put its key into the environment as "
+                                  f"{address.key_name(server.base_url)}, then resume.", "models")
+            if response.status_code == 429 or response.status_code >= 500:
+                why = f"it answered {response.status_code}"
+                continue
+            try:
+                return response.json()
+            except ValueError:
+                raise self._silent() from None
+        if not self._heard:
+            raise self._silent()  # it has answered chats, but never this kind of question
+        raise StudioError(f"{self.label} does not answer any more: {why}", "See to the server, then resume: finished tasks are kept.",
+                          "models")
+
+    @property
+    def label(self) -> str:
+        return address.label(self.client.ref)
+
     def _silent(self) -> Refused:
-        return Refused(f"{address.label(self.client.ref)} does not tell how likely a given text is, which this task needs.",
+        return Refused(f"{self.label} does not tell how likely a given text is, which this task needs.",
                        "Ask it tasks with written answers, or serve the model by a program whose /completions gives log-probabilities "
                        "of the prompt (echo).", "tasks")
 

@@ -99,7 +99,7 @@ def find(name: str, owner: str | None = None) -> list[Found]:
         if not rest or "/" in rest or rest.startswith(".") or not path.is_file() or not _may(path, owner):
             raise _unknown(name, [f"bench:{one.name}" for one in places()[1:] if _may(one / f"{one.name}.yaml", owner)])
         return [Found(name, "own", path)]
-    if "/" in name or name.endswith((".yaml", ".yml")):
+    if "/" in name or name.endswith((".yaml", ".yml")) or (_NAME.fullmatch(name) and any((settings.home() / name).glob("*.yaml"))):
         return _files(name)
     if not _NAME.fullmatch(name):
         raise StudioError(f"'{name[:80]}' is not the name of a task.", "Choose tasks from the list, or type a name of "
