@@ -124,8 +124,9 @@
       const source = (one) => `<article class="rt-chunk${one.let_in ? " rt-flagged" : ""}" data-number="${one.number}"><header><b class="rt-number">${one.number}</b>${head(one)}${one.let_in ? `<span class="st-tag rt-warn">${esc(t("retrieval.is_in"))}</span><button type="button" class="st-btn st-small" data-let="${one.id}" data-yes="false">${esc(t("retrieval.leave_out"))}</button>` : ""}</header><p>${esc(one.text)}</p>${one.let_in ? `<ul class="st-findings">${studio.retrievalFlags(one.flags)}</ul>` : ""}</article>`;
       const left = (one) => `<article class="rt-chunk rt-flagged" data-left="${one.id}"><header>${head(one)}<span class="st-tag rt-warn">${esc(t("retrieval.is_out"))}</span><button type="button" class="st-btn st-small" data-let="${one.id}" data-yes="true">${esc(t("retrieval.let_in"))}</button></header><p>${esc(one.text)}</p><ul class="st-findings">${studio.retrievalFlags(one.flags)}</ul></article>`;
       return `${found.dropped ? `<p class="st-finding st-level-warning"><b>${esc(t("retrieval.dropped", { n: found.dropped }))}</b><span>${esc(t("retrieval.dropped.hint", { context: found.prompts.with?.context }))}</span></p>` : ""}
-        ${found.left_out.length ? `<h2>${esc(t("retrieval.left_out"))}</h2><p class="st-muted">${esc(t("retrieval.left_out.help"))}</p>${found.left_out.map(left).join("")}` : ""}
-        ${found.sources.length ? `<h2>${esc(t("retrieval.sources"))}</h2>${found.sources.map(source).join("")}` : found.state === "failed" ? "" : `<p class="st-muted">${esc(t("retrieval.no_sources"))}</p>`}`;
+        ${found.left_out.length ? `<p class="st-finding st-level-warning"><b>${esc(t("retrieval.left_out.count", { n: found.left_out.length }))}</b><span>${esc(t("retrieval.left_out.below"))}</span></p>` : ""}
+        ${found.sources.length ? `<h2>${esc(t("retrieval.sources"))}</h2>${found.sources.map(source).join("")}` : found.state === "failed" ? "" : `<p class="st-muted">${esc(t("retrieval.no_sources"))}</p>`}
+        ${found.left_out.length ? `<h2>${esc(t("retrieval.left_out"))}</h2><p class="st-muted">${esc(t("retrieval.left_out.help"))}</p>${found.left_out.map(left).join("")}` : ""}`;
     }
 
     async click(event) {

@@ -183,7 +183,9 @@ class Running:
         self.stopped, self.chosen, self.over, self.choice = Stop(), threading.Event(), threading.Event(), ""
         self.left = False
         self.news: dict[str, Any] = {"state": "loading", "pending": None}
-        self.way = "native" if self.setup["calls"] == "auto" else self.setup["calls"]
+        # a server that refused a list of tools once in this conversation is not asked again
+        known = "text" if chat.get("in_words") == self.setup["model"] else "native"
+        self.way = known if self.setup["calls"] == "auto" else self.setup["calls"]
 
     def leave(self) -> None:
         """End without its thread, which waits for a server that has not said a word yet and can only be left alone."""
@@ -255,7 +257,7 @@ class Running:
         except StudioError as err:
             # a server or a template that knows no tools is told of them in words instead
             if self.way == "native" and tools and self.setup["calls"] == "auto" and not turn["content"] and _knows_no_tools(err):
-                self.way = "text"
+                self.way, self.chat["in_words"] = "text", self.setup["model"]
                 turn["note"] = "This model takes no list of tools; they are described to it in words."
                 self._stream(turn, tools)
             else:

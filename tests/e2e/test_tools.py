@@ -29,6 +29,7 @@ def caller(asked: Asked) -> str:
 def test_calls_are_shown_and_those_of_mcp_servers_confirmed(server, open_page):
     with StandIn(caller, refuse=("tools",)) as model:
         page = open_page("?tab=chat&view=tools")
+        expect(page.locator(".tl-side")).to_contain_text("calculator")
         page.locator(".tl [data-model]").click()
         page.locator(".ch-picker input").fill(model.address)
         page.keyboard.press("Enter")
