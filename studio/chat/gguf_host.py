@@ -102,7 +102,7 @@ class GGUFHost:
             if piece.get("content"):
                 result.ttft = result.ttft or now - began
                 held += piece["content"]
-                if now - flushed >= FLUSH_SECONDS:
+                if asked.stop or now - flushed >= FLUSH_SECONDS:  # as of transformers' models: with a stop text each token goes at once
                     emit(held)
                     held, flushed = "", now
         if held:
