@@ -91,6 +91,8 @@ def own(recipe: Recipe, owner: str | None) -> None:
                     check_owner(ref, owner, spec.name)
         if spec.widget == "rewards":
             rewards_own(getattr(recipe, spec.name), owner)
+    if whose := getattr(method, "whose", None):  # names of the workspace that are no references
+        whose(recipe, owner)
     for inner in getattr(method, "inner", lambda recipe: [])(recipe):  # recipes inside a recipe: the trials of a sweep
         own(inner, owner)
     if (recipe.kind, recipe.method) == ("data", "pipeline"):

@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from studio import settings
 from studio.errors import StudioError
 from studio.evals.results import SHARE
 from studio.library import refs
@@ -89,6 +90,9 @@ class Harness(Method):
         if not recipe.tasks and not recipe.dataset:
             raise StudioError("No task is chosen.", "Choose one or more tasks, or a held-out set.", "tasks")
         for found in tasks.all_of(recipe.tasks):
+            if found.source == "file" and settings.shared() and tasks.runs_code(found):
+                raise StudioError(f"The task {found.name} runs Python code of its folder, which is off where others can reach the studio.",
+                                  "Make a benchmark in the form instead; it needs no code.", "tasks")
             if found.source == "file" and not recipe.trust_remote_code and tasks.runs_code(found):
                 raise StudioError(f"The task {found.name} runs Python code of its folder.", "If you trust who wrote it, turn on 'Run "
                                   "foreign code'.", "trust_remote_code")
@@ -96,6 +100,17 @@ class Harness(Method):
             formats.check(recipe.dataset, recipe.columns)
         if recipe.rewards:
             rewards.check(recipe.rewards)
+
+    @classmethod
+    def whose(cls, recipe: HarnessRecipe, owner: str) -> None:
+        """Refuse tasks of another person.
+
+        Raises:
+            StudioError: in ``tasks``; it does not tell whether the task exists.
+        """
+        from studio.evals import tasks
+
+        tasks.all_of(recipe.tasks, owner)
 
     @classmethod
     def estimate(cls, recipe: HarnessRecipe) -> Estimate:
@@ -108,6 +123,32 @@ class Harness(Method):
             most = [min(n, int(recipe.limit)) if recipe.limit and recipe.limit >= 1 else n for n in items]
             notes.append(f"{sum(most)} questions for each of {len(recipe.models)} models.")
         return Estimate(memory=None if None in needs else max(needs, default=None), notes=notes)
+
+    @classmethod
+    def script(cls, recipe: HarnessRecipe) -> str:
+        from studio.evals import tasks
+
+        found = tasks.all_of(recipe.tasks)
+        names = [one.name if one.path is None else str(tasks.read(one.path).get("task")) for one in found]
+        models = [_arguments(ref) for ref in recipe.models]
+        if not names or None in models:
+            return ""  # own rows, GGUF files and servers are scored by the studio itself
+        places = sorted({str(one.path.parent) for one in found if one.path})
+        given = {} if recipe.max_gen_toks is None else {"max_gen_toks": recipe.max_gen_toks}
+        values = {"tasks": names, "num_fewshot": recipe.num_fewshot, "batch_size": recipe.batch_size, "limit": recipe.limit,
+                  "bootstrap_iters": recipe.bootstrap_iters, "system_instruction": recipe.system_instruction or None,
+                  "apply_chat_template": recipe.apply_chat_template, "fewshot_as_multiturn": recipe.fewshot_as_multiturn,
+                  "gen_kwargs": given | recipe.gen_kwargs or None, "random_seed": recipe.random_seed,
+                  "numpy_random_seed": recipe.numpy_random_seed, "torch_random_seed": recipe.torch_random_seed,
+                  "fewshot_random_seed": recipe.fewshot_random_seed, "confirm_run_unsafe_code": recipe.confirm_run_unsafe_code}
+        more = {"max_length": recipe.max_length} if recipe.max_length else {}
+        lines = "".join(f"        {name}={value!r},\n" for name, value in values.items() if value is not None)
+        own = all(one.path for one in found)
+        return (f"from lm_eval import simple_evaluate\nfrom lm_eval.tasks import TaskManager\nfrom lm_eval.utils import make_table\n\n"
+                f"manager = TaskManager(include_path={places!r}, include_defaults={not own})\n"
+                f"for model in {[model | more for model in models]!r}:\n"
+                f"    found = simple_evaluate(\n        \"hf\",\n        model,\n        task_manager=manager,\n{lines}    )\n"
+                f"    print(make_table(found))\n")
 
     @classmethod
     def run(cls, recipe: HarnessRecipe, ctx: Any) -> dict[str, Any]:
@@ -143,6 +184,17 @@ def asked(ref: str) -> tuple[str, int | None]:
     except StudioError as err:
         raise StudioError(err.message, err.hint, "models") from err
     return model.label, compare._memory(compare.opened(ref)) or None
+
+
+def _arguments(ref: str) -> dict[str, Any] | None:
+    """``model_args`` of lm-evaluation-harness for a model, or ``None`` where transformers does not load it."""
+    from studio.chat import address
+
+    if address.is_address(ref) or (model := refs.resolve_model(ref)).meta.get("format") == "gguf":
+        return None
+    if model.is_adapter and model.base:
+        return {"pretrained": refs.resolve_model(model.base).source, "peft": model.source, "dtype": "float32"}
+    return {"pretrained": model.source, "dtype": "float32"}
 
 
 class Run:

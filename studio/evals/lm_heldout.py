@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -21,9 +22,8 @@ def rows(recipe: Any, ctx: Any) -> list[compare.Item]:
     """
     limit = recipe.limit or ROWS
     if limit < 1:
-        every = compare.drawn(recipe.dataset, recipe.columns, 10**9, recipe.random_seed, ctx)
-        return every if limit == 1 else compare.drawn(recipe.dataset, recipe.columns, max(1, round(len(every) * limit)),
-                                                      recipe.random_seed)
+        every = len(compare.drawn(recipe.dataset, recipe.columns, 10**9, recipe.random_seed))
+        limit = max(1, math.ceil(every * limit))
     return compare.drawn(recipe.dataset, recipe.columns, int(limit), recipe.random_seed, ctx)
 
 

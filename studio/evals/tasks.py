@@ -100,7 +100,7 @@ def find(name: str, owner: str | None = None) -> list[Found]:
             raise _unknown(name, [f"bench:{one.name}" for one in places()[1:] if _may(one / f"{one.name}.yaml", owner)])
         return [Found(name, "own", path)]
     if "/" in name or name.endswith((".yaml", ".yml")) or (_NAME.fullmatch(name) and any((settings.home() / name).glob("*.yaml"))):
-        return _files(name)
+        return _files(name, owner)
     if not _NAME.fullmatch(name):
         raise StudioError(f"'{name[:80]}' is not the name of a task.", "Choose tasks from the list, or type a name of "
                           "lm-evaluation-harness.", "tasks")
@@ -217,7 +217,7 @@ def _may(path: Path, owner: str | None) -> bool:
     return owner is None or whose == owner
 
 
-def _files(name: str) -> list[Found]:
+def _files(name: str, owner: str | None) -> list[Found]:
     path = Path(name).expanduser()
     path = path if path.is_absolute() else settings.home() / path
     if settings.shared():
@@ -225,6 +225,8 @@ def _files(name: str) -> list[Found]:
             path = settings.inside_home(path)
         except StudioError as err:
             raise StudioError(err.message, err.hint, "tasks") from err
+    if owner is not None and not path.resolve().is_relative_to(settings.home() / "uploads" / owner):
+        raise StudioError(f"There is no task at {name} that you may use.", "Upload its file first.", "tasks")
     if path.is_file():
         return [Found(str(read(path).get("task") or path.stem), "file", path)]
     inside = sorted(path.glob("*.yaml")) if path.is_dir() else []

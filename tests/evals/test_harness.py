@@ -95,6 +95,22 @@ def test_unknown_tasks_are_refused_before_the_start(name, word, hint, home):
     assert caught.value.field == "tasks" and hint in caught.value.hint
 
 
+def test_tasks_of_others_stay_theirs(home, monkeypatch):
+    from studio import api
+
+    monkeypatch.setenv("ATELIER_SHARED", "1")
+    path = write_task(home / "uploads" / "ann", "hers", ROWS)
+    coded = write_task(home / "uploads" / "ann", "coded", ROWS, process_results="!function os.system")
+    assert tasks.find(str(path), "ann")[0].name == "hers"
+    monkeypatch.setattr("studio.api.recipes.scope", lambda owner: owner)
+    with pytest.raises(StudioError, match="that you may use"):
+        api.recipes.checked(values(["starter"], [str(path)]), "bob")
+    with pytest.raises(StudioError, match="off where others"):
+        api.recipes.checked(values(["starter"], [str(coded)], trust_remote_code=True), "ann")
+    with pytest.raises(StudioError, match="outside the workspace"):
+        method("eval", "harness").check(parse(values(["starter"], ["/etc/tasks.yaml"])))
+
+
 def test_a_task_without_data_is_named(home, tmp_path):
     empty = write_task(home / "tasks" / "a", "empty", [])
     with pytest.raises(StudioError, match="empty has no question") as caught:

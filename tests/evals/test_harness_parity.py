@@ -91,6 +91,18 @@ def test_an_adapter_has_the_librarys_scores(adapter, tmp_path):
     assert summary["table"][0]["suite:world/word_perplexity"] != summary["table"][1]["suite:world/word_perplexity"]
 
 
+def test_the_script_does_what_the_job_does(tmp_path):
+    from studio.recipe import parse
+    from studio.registry import method
+
+    asked = values(["starter"], ["suite:facts", "suite:rules"], limit=5, system_instruction="Be kind.", **SEEDS)
+    space: dict = {}
+    exec(method("eval", "harness").script(parse(asked)), space)  # noqa: S102 - what "Copy as Python" gives
+    summary, _ = run(asked, tmp_path / "run")
+    assert same(summary["table"][0], space["found"]["results"]) >= 8
+    assert method("eval", "harness").script(parse(values(["http://host/v1"], ["suite:facts"]))) == ""
+
+
 def test_drawn_answers_are_the_librarys(tmp_path):
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
