@@ -63,7 +63,7 @@ class Hallucination(Probe):
     """Answers with, without and against a context."""
 
     title = "Hallucination"
-    summary = "Asks with the right context, with none and with a wrong one: what is read, what is known, what is made up?"
+    summary = "Asks with the right context, with none and with a wrong one, and shows what is read, known and made up."
     paper = "https://arxiv.org/abs/2303.08896"
     Recipe = HallucinationRecipe
 

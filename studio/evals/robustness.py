@@ -65,7 +65,7 @@ class Robustness(Probe):
     """The same questions, varied."""
 
     title = "Robustness"
-    summary = "Asks the same questions in other words, with typing mistakes, in another order: how much of the score stays?"
+    summary = "Asks the same questions in other words, with typing mistakes, in another order, and shows how much of the score stays."
     paper = "https://arxiv.org/abs/2005.04118"
     Recipe = RobustnessRecipe
 

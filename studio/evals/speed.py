@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LESS = {"higher_is_better": False}
 TASKS = {"latency": "One asker", "throughput": "Several askers", "context": "Longer questions", "ways": "Ways of generating"}
 LOCAL_MOST = 16  # answers that an engine of this computer writes at once
+ONE_EACH = 1.5  # tokens a piece of the stream, up to which a piece stands for a token
 HOT = 5.0  # so hot that an answer goes on to its length
 
 
@@ -56,7 +57,7 @@ class SpeedRecipe(Recipe):
     warmup: int = field(1, "Warm-up", "Times before, which do not count: the first ones are slow.", group="advanced", ge=0, le=20)
     temperature: float = field(HOT, "Temperature", "So hot that an answer does not end before its length; what it says does not "
                                "matter. Addresses get 2 at most.", group="advanced", ge=0, le=5)
-    seed: int = field(0, "Seed", "Makes the questions.", group="advanced", ge=0, le=2**31 - 1)
+    seed: int = field(0, "Seed", "Makes the questions, so the same seed asks the same.", group="advanced", ge=0, le=2**31 - 1)
     timeout: float = field(300, "Longest wait", "Answers asked for together that are not done by then are given up.", group="advanced", unit="s",
                            ge=1, le=3600)
 
@@ -220,13 +221,16 @@ class Served:
             gaps = [gap for one in answers for gap in one.gaps]
             spread = {"ttft_ms": [one.ttft * 1e3 for one in answers], "tokens_per_second": [one.per_second for one in answers if one.per_second]}
             scores = {name: (found["value"], None) for name, values in spread.items() if (found := timing.middle(values))}
-            for name, share in (("inter_token_p50_ms", 0.5), ("inter_token_p95_ms", 0.95)):
-                if gaps:
-                    scores[name] = (timing.percentile(gaps, share) * 1e3, None)
-            tokens = sum(one.tokens for one in answers)
+            each = sum(one.tokens for one in answers) / max(1, len(gaps) + len(answers))
+            told = timing.middle([one.told for one in answers if one.told])
+            # a tiny model is done before its first token is read: then all come at once, and the time between them says nothing
+            burst = bool(told and gaps) and sum(gaps) / len(gaps) < 0.5 / told["value"]
+            if gaps and each <= ONE_EACH and not burst:  # of larger pieces it is the time between those, not between tokens
+                scores |= {name: (timing.percentile(gaps, share) * 1e3, None)
+                           for name, share in (("inter_token_p50_ms", 0.5), ("inter_token_p95_ms", 0.95))}
             results.add(number, "latency", [self._sample("latency", *one) for one in self._each("latency")], scores,
                         spread={name: timing.middle(values) for name, values in spread.items()},
-                        tokens_per_piece=tokens / max(1, len(gaps) + len(answers)), counted=all(one.counted for one in answers),
+                        tokens_per_piece=each, burst=burst, counted=all(one.counted for one in answers),
                         streams=bool(gaps), gaps=_histogram(gaps))
             if not gaps:
                 self.ctx.warning("no_stream", f"{label_of(self.ref)} sends its answer in one piece, so the time between tokens is not known.",

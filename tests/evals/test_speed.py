@@ -30,8 +30,10 @@ def test_middles_and_parts():
     assert timing.middle([3.0, 1.0, 2.0, 4.0, 5.0]) == {"value": 3.0, "low": 2.0, "high": 4.0, "n": 5}
     assert timing.middle([7.0]) == {"value": 7.0, "low": 7.0, "high": 7.0, "n": 1} and timing.middle([]) is None
     assert timing.percentile([1.0, 2.0, 3.0, 4.0, 5.0], 0.5) == 3.0 and timing.percentile([0.0, 10.0], 0.95) == 9.5 and timing.percentile([], 0.5) is None
-    one = timing.Timed(ttft=1.0, seconds=3.0, tokens=21)
+    one = timing.Timed(ttft=1.0, seconds=3.0, tokens=21, gaps=[0.1] * 20)
     assert one.per_second == 10.0 and timing.Timed(1.0, 1.0, 1).per_second is None
+    assert timing.Timed(1.0, 1.001, 64, gaps=[0.001]).per_second is None  # 64 tokens in two pieces: the clock knows nothing
+    assert timing.Timed(1.0, 1.001, 64, gaps=[0.001], told=900.0).per_second == 900.0
 
 
 def test_no_two_questions_begin_alike():
@@ -120,8 +122,9 @@ def test_the_starter_behind_its_engine(home, tmp_path):
     assert 0 < scores["inter_token_p50_ms"] <= scores["inter_token_p95_ms"] and scores["ttft_ms"] > 0
     for line in lines:
         assert 0 < line["more"]["ttft"] <= line["more"]["seconds"]
-        if rate := line["more"]["tokens_per_second"]:
-            assert rate == pytest.approx((line["more"]["tokens"] - 1) / (line["more"]["seconds"] - line["more"]["ttft"]))
+        if line["more"]["tokens"] > 20:  # the engine's own clock and ours are of one mind
+            ours = (line["more"]["tokens"] - 1) / (line["more"]["seconds"] - line["more"]["ttft"])
+            assert 0.4 < line["more"]["tokens_per_second"] / ours < 2.5
     asked = {one["context"]: one["prompt_tokens"] for one in summary["context"]}
     assert set(asked) == {64, 256} and abs(asked[256] - 256) < 64 and asked[64] < asked[256]
     assert [one["askers"] for one in summary["throughput"]] == [1, 2] and summary["engines"][0]["peak"] > 100e6

@@ -40,6 +40,7 @@ class Timed:
         gaps: Between pieces of text.
         begun, ended: By the clock of this process, to see what overlaps.
         counted: False where the server told no tokens and pieces were counted.
+        told: Tokens a second as the engine measured them between its tokens; ``None`` for other servers.
     """
 
     ttft: float
@@ -50,11 +51,16 @@ class Timed:
     begun: float = 0.0
     ended: float = 0.0
     counted: bool = True
+    told: float | None = None
 
     @property
     def per_second(self) -> float | None:
-        """Tokens a second after the first one."""
-        return (self.tokens - 1) / (self.seconds - self.ttft) if self.tokens > 1 and self.seconds > self.ttft else None
+        """Tokens a second after the first one: as the engine told, else by the clock here; ``None`` where the tokens came in so few
+        pieces that the clock says nothing."""
+        if self.told is not None:
+            return self.told
+        sure = self.tokens > 1 and self.seconds > self.ttft and 2 * (len(self.gaps) + 1) >= self.tokens
+        return (self.tokens - 1) / (self.seconds - self.ttft) if sure else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,7 +97,8 @@ def ask(endpoint: Endpoint, turns: Messages, settings: dict[str, Any], stop: cli
         raise Stopped
     tokens = answer.tokens or 0
     return Timed(answer.ttft if answer.ttft is not None else answer.seconds, answer.seconds, tokens, answer.prompt_tokens, gaps, began,
-                 began + answer.seconds, not (tokens == pieces and answer.prompt_tokens is None))
+                 began + answer.seconds, not (tokens == pieces and answer.prompt_tokens is None),
+                 None if endpoint.remote else answer.tokens_per_second)
 
 
 def together(endpoint: Endpoint, asked: list[tuple[Messages, dict[str, Any]]], stopping: Callable[[], bool],
