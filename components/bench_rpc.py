@@ -33,7 +33,8 @@ def bench_preview(data: dict, request: gr.Request) -> dict:
 @answer
 def bench_try(data: dict, request: gr.Request) -> dict:
     text, index = data.get("answer"), data.get("index")
-    return api.bench_try(_values(data), text[:MOST] if isinstance(text, str) else None, index if isinstance(index, int) else 0, need_login(request))
+    return api.bench_try(_values(data), text[:MOST] if isinstance(text, str) else None, index if isinstance(index, int) else 0,
+                         need_login(request))
 
 
 @answer

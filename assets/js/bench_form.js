@@ -182,7 +182,9 @@
     tryOwn() { return this.score({ answer: this.$("#bench-answer").value, index: Number(this.$("#bench-which").value) }); }
 
     async score(more) {
-      const out = this.$("#bench-scores"), began = Date.now(), tick = () => { out.innerHTML = `<p class="st-muted">${esc(t("bench.try.busy", { time: studio.duration((Date.now() - began) / 1000) }))}</p>`; };
+      if (await this.check() === false) return;  // of what stands in the form now, so that nothing is drawn anew meanwhile
+      const put = (html) => { const out = this.$("#bench-scores"); if (out) out.innerHTML = html; };
+      const began = Date.now(), tick = () => put(`<p class="st-muted">${esc(t("bench.try.busy", { time: studio.duration((Date.now() - began) / 1000) }))}</p>`);
       tick();
       const timer = setInterval(tick, 1000), buttons = this.place.querySelectorAll(".be-trial button");
       for (const button of buttons) button.disabled = true;
@@ -193,7 +195,7 @@
         html = `${notes.map((text) => `<p class="st-finding st-level-warning">${esc(text)}</p>`).join("")}<div class="be-scroll"><table class="st-table"><thead><tr><th scope="col">${esc(t("bench.try.answer.column"))}</th><th scope="col">${esc(t("bench.try.scores"))}</th><th scope="col">${esc(t("bench.try.why"))}</th></tr></thead><tbody>${rows.map((one) => `<tr><td><small>${one.index + 1} · ${esc(t(`bench.try.kind.${one.kind}`))}</small><span class="be-said">${esc(one.answer)}</span></td><td>${esc(scores(one))}</td><td>${esc(one.reason)}</td></tr>`).join("")}</tbody></table></div>`;
       } catch (error) { html = `<p class="st-error" role="alert">${esc([error.message, error.hint].filter(Boolean).join(" "))}</p>`; }
       clearInterval(timer);
-      out.innerHTML = html;
+      put(html);
       for (const button of buttons) button.disabled = false;
     }
 

@@ -19,8 +19,8 @@ def bench_list(owner: str | None = None) -> list[dict[str, Any]]:
 
 
 def bench_form() -> dict[str, Any]:
-    """The form of a benchmark: ``{fields, metrics: [{name, title, help, paper, output, target, names, options}]}``; fields and options as in
-    :func:`studio.api.methods`."""
+    """The form of a benchmark: ``{fields, metrics: [{name, title, help, paper, output, target, names, options}]}``; fields and
+    options as in :func:`studio.api.methods`."""
     from dataclasses import asdict
 
     from studio.evals import bench, metrics

@@ -39,21 +39,22 @@ class Benchmark(BaseModel):
                        placeholder="Sums in words")
     name: str = field("", "Folder", "Set by the studio from the name.", widget="hidden", max_length=60)
     about: str = field("", "About", "One sentence for the list of tasks, for yourself and others.", max_length=300, group="advanced")
-    dataset: str = field("", "Dataset", "Where the questions come from: a dataset of the library, a sample set, or a file of the workspace.",
-                         widget="dataset", max_length=1000)
+    dataset: str = field("", "Dataset", "Where the questions come from: a dataset of the library, a sample set, or a file of the "
+                         "workspace.", widget="dataset", max_length=1000)
     metric: Literal[tuple(_TITLES)] = field(  # type: ignore[valid-type]
         "exact", "Metric", "How an answer is scored.", choices=_TITLES)
     prompt: str = field("{{question}}", "Question", "What the model is asked. {{name}} stands for a column of the data; jinja works as in "
                         "lm-evaluation-harness, e.g. {{text | trim}} or {% if hint %}…{% endif %}.", widget="text", max_length=20_000)
     target: str = field("{{answer}}", "Right answer", "A column or a template. Of a column with a list, any is right. For multiple choice: "
-                        "the option's text, letter or number.", max_length=4000, when={"metric": [name for name in _TITLES if name != "perplexity"]})
+                        "the option's text, letter or number.", max_length=4000,
+                        when={"metric": [name for name in _TITLES if name != "perplexity"]})
     choices: str = field("", "Options", "A column with a list; several columns, as A, B, C, D; or a template with one option a line. Left "
                          "empty, the options listed in the question as (A), (B) … are taken.", widget="text", max_length=4000,
                          when={"metric": ["multiple_choice"]})
     num_fewshot: int = field(0, "Examples", "Solved examples shown before each question. Untuned models need some to see the form.",
                              ge=0, le=32)
-    fewshot_dataset: str = field("", "Examples from", "Another dataset with the same columns, e.g. a training part. Left empty, rows of the "
-                                 "dataset are set aside for them.", widget="dataset", group="advanced", max_length=1000)
+    fewshot_dataset: str = field("", "Examples from", "Another dataset with the same columns, e.g. a training part. Left empty, rows of "
+                                 "the dataset are set aside for them.", widget="dataset", group="advanced", max_length=1000)
     max_gen_toks: int = field(128, "Longest answer", "Answers are cut at so many tokens.", unit="tokens", ge=1, le=8192,
                               when={"metric": [name for name in _TITLES if METRICS.get(name).output == "text"]})
     until: list[str] = field(["\n\n"], "Stop at", "Texts that end an answer, one a line; \\n is a new line. Untuned models go on with "
@@ -64,7 +65,8 @@ class Benchmark(BaseModel):
                              "have one.", widget="text", max_length=20_000)
     tags: list[str] = field([], "Group by", "Columns by which results can be grouped later: topic, level, source.", widget="lines",
                             group="advanced", max_length=12)
-    shuffle: bool = field(True, "Drawn at random", "Rows are drawn by the seed. Off: the first ones, in the order of the file.", group="advanced")
+    shuffle: bool = field(True, "Drawn at random", "Rows are drawn by the seed. Off: the first ones, in the order of the file.",
+                          group="advanced")
     seed: int = field(0, "Seed", "Which rows are drawn.", group="advanced", ge=0, le=2**31 - 1)
     between: Literal["blank", "line", "nothing"] = field(
         "blank", "Between question and answer", "What stands between them in the examples and before options, where no chat template does.",
@@ -158,7 +160,8 @@ def save(values: dict[str, Any], owner: str | None = None, replace: str = "") ->
     if replace:
         _mine(folder(replace), owner)
     if place.exists() and replace != bench.name:
-        raise StudioError(f"There is a benchmark '{bench.title.strip()}' already.", "Give this one another name, or edit that one.", "title")
+        raise StudioError(f"There is a benchmark '{bench.title.strip()}' already.", "Give this one another name, or edit that one.",
+                          "title")
     found = bench_items.gather(bench, metric, bench.limit)
     facts = {"made": time.time(), "items": len(found.items), "fewshot": len(found.fewshot), "read": found.read, "left_out": found.told(),
              "notes": found.notes, "plain": bench_task.plain(bench, metric)}
@@ -264,11 +267,13 @@ def _doubts(bench: Benchmark, found: bench_items.Items) -> list[str]:
     """What a careful person would notice."""
     notes = []
     right = [text for item in found.items for text in item.get("references", [])]
-    if bench.metric == "rouge" and right and not bench.options.get("any_script") and not any(re.search("[a-z0-9]", text.lower()) for text in right):
+    unseen = right and not any(re.search("[a-z0-9]", text.lower()) for text in right)
+    if bench.metric == "rouge" and unseen and not bench.options.get("any_script"):
         notes.append("These answers have no Latin letters, which ROUGE does not see: tick 'Any script'.")
     if bench.metric in ("exact", "fuzzy") and right and sum(len(text.split()) for text in right) / len(right) > 30:
         notes.append("The right answers are long: few models write them letter by letter. ROUGE or a judge suits them better.")
-    if bench.metric == "bleu" and bench.options.get("tokenize", "13a") in ("13a", "intl") and any(re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) for text in right):
+    east = any(re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", text) for text in right)
+    if bench.metric == "bleu" and bench.options.get("tokenize", "13a") in ("13a", "intl") and east:
         notes.append("Chinese and Japanese have no blanks between words: choose 'Every letter' or 'Chinese' under Words, or chrF.")
     if bench.num_fewshot and any("\n\n" in item["prompt"] for item in found.items) and "\n\n" in bench.until:
         notes.append("Questions hold empty lines, which also part the examples and stop an answer.")

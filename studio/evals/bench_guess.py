@@ -1,4 +1,4 @@
-"""What a benchmark of a dataset could be: which column is the question, which the answer, and what scores it. A first guess for the form."""
+"""A first guess at a benchmark of a dataset: which column is the question, which the answer, and what scores it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from studio.evals.bench_items import LISTED, SAMPLE, Source
 from studio.evals.templates import as_text
 
 QUESTIONS = ("question", "prompt", "problem", "input", "instruction", "query", "text", "sentence", "turns", "goal", "ctx", "story")
-ANSWERS = ("answer", "target", "label", "answerkey", "answer_key", "solution", "completion", "output", "response", "reference", "references", "gold",
-           "correct", "answers", "translation", "summary")
+ANSWERS = ("answer", "target", "label", "answerkey", "answer_key", "solution", "completion", "output", "response", "reference",
+           "references", "gold", "correct", "answers", "translation", "summary")
 OPTIONS = ("choices", "options", "endings", "answers", "candidates")
 TESTS = ("test_list", "tests", "test", "test_cases", "unit_tests")
 TAGS = ("category", "topic", "subject", "task", "type", "level", "difficulty", "skill", "source", "lang", "language")
@@ -25,7 +25,8 @@ def suggest(ref: str) -> dict[str, Any]:
     """A first guess at the form for a dataset.
 
     Returns:
-        ``{label, columns, values: {prompt, target, metric, choices?, options?, tags?, max_gen_toks?}, why: [sentences], sample: [first rows]}``.
+        ``{label, columns, values: {prompt, target, metric, choices?, options?, tags?, max_gen_toks?}, why: [sentences],
+        sample: [first rows]}``.
 
     Raises:
         StudioError: with ``field="dataset"``: it cannot be read.
@@ -54,13 +55,16 @@ def _guess(rows: list[dict[str, Any]], names: list[str], known: dict[str, str]) 
         code = next((known[name] for name in ("code", "canonical_solution") if name in known), answer)
         complete = "entry_point" in known and question.lower() == "prompt"
         return {"metric": "unit_tests", "prompt": asked if complete else f"{asked}\nYour code should pass these tests:\n{shown}\n",
-                "target": f"{{{{{code}}}}}" if code else "", "max_gen_toks": 512, "until": [] if not complete else ["\ndef ", "\nclass ", "\nif __name__"],
+                "target": f"{{{{{code}}}}}" if code else "", "max_gen_toks": 512,
+                "until": ["\ndef ", "\nclass ", "\nif __name__"] if complete else [],
                 "options": {"column": tests} | ({"complete": True} if complete else {})}, [f"'{tests}' holds tests: the answer is code."]
     if found := _options(rows, known, names, answer):
-        return {"metric": "multiple_choice", "prompt": asked, "target": f"{{{{{answer}}}}}", "choices": found}, [f"'{found}' holds options."]
+        return {"metric": "multiple_choice", "prompt": asked, "target": f"{{{{{answer}}}}}", "choices": found}, [
+            f"'{found}' holds options."]
     if not answer:
         if set(names) <= {"text", "meta", "source", "id", "url", "title", "label"} and "text" in names:
-            return {"metric": "perplexity", "prompt": "{{text}}", "target": ""}, ["Plain texts: how well a model foretells them can be measured."]
+            return {"metric": "perplexity", "prompt": "{{text}}", "target": ""}, [
+                "Plain texts: how well a model foretells them can be measured."]
         return {"metric": "judge", "prompt": asked, "target": ""}, ["No right answers are there: a judge can mark what is answered."]
     return _answered(rows, asked, answer)
 
@@ -85,7 +89,8 @@ def _answered(rows: list[dict[str, Any]], asked: str, answer: str) -> tuple[dict
     counts = Counter(said)
     if said and 1 < len(counts) <= FEW and len(said) >= 4 * len(counts) and all(len(text) < 40 for text in counts):
         listed = "\n".join(sorted(counts))
-        return values | {"metric": "multiple_choice", "choices": listed}, [f"'{answer}' has only {len(counts)} different values: they are taken as options."]
+        return values | {"metric": "multiple_choice", "choices": listed}, [
+            f"'{answer}' has only {len(counts)} different values: they are taken as options."]
     words = sorted(len(text.split()) for text in said)
     if words and words[len(words) // 2] <= 4:
         return values | {"metric": "exact", "options": {"loose": True}}, [f"'{answer}' holds short answers."]
@@ -102,14 +107,15 @@ def _template(question: str, rows: list[dict[str, Any]]) -> str:
 def _options(rows: list[dict[str, Any]], known: dict[str, str], names: list[str], answer: str) -> str:
     def lists(name: str) -> bool:
         held = [row.get(name) for row in rows if row.get(name) not in (None, "")]
-        return bool(held) and all(isinstance(one, list) and len(one) > 1 or isinstance(one, dict) and isinstance(one.get("text"), list) for one in held)
+        return bool(held) and all(isinstance(one, list) and len(one) > 1 or isinstance(one, dict) and isinstance(one.get("text"), list)
+                                  for one in held)
 
     if not answer:
         return ""
     if found := next((known[name] for name in OPTIONS if name in known and known[name] != answer and lists(known[name])), ""):
         return found
-    for letters in (["A", "B", "C", "D"], ["a", "b", "c", "d"], ["option_a", "option_b", "option_c", "option_d"], ["opa", "opb", "opc", "opd"],
-                    ["A", "B"], ["choice1", "choice2"], ["option1", "option2"]):
+    for letters in (["A", "B", "C", "D"], ["a", "b", "c", "d"], ["option_a", "option_b", "option_c", "option_d"],
+                    ["opa", "opb", "opc", "opd"], ["A", "B"], ["choice1", "choice2"], ["option1", "option2"]):
         if set(letters) <= set(names):
             more = [name for name in ("E", "e", "option_e") if name in names and len(letters) == 4]
             return ", ".join(letters + more)

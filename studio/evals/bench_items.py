@@ -27,7 +27,8 @@ from studio.evals.templates import Missing, TooLong, as_text, columns, compiled
 Row = dict[str, Any]
 MOST_READ = 200_000  # rows that are read to draw from
 LEFT_OUT = {
-    "no_column": "they lack a column that the template names", "no_question": "the question is empty", "no_target": "no right answer stands in them",
+    "no_column": "they lack a column that the template names", "no_question": "the question is empty",
+    "no_target": "no right answer stands in them",
     "few_options": "they have fewer than two options", "no_option": "the right answer is none of the options",
     "no_text": "they have no text", "same": "the same question with the same answer was there before", "too_long": "they are too long",
 }
@@ -106,7 +107,8 @@ def _parts(row: Row) -> Row:
     if not said or said[-1]["role"] != "assistant":
         return {}
     system = next((turn.get("content") or "" for turn in turns if turn["role"] == "system"), "")
-    return {"question": question_of({"prompt": said[:-1]}), "answer": said[-1].get("content") or ""} | ({"system": system} if system else {})
+    found = {"question": question_of({"prompt": said[:-1]}), "answer": said[-1].get("content") or ""}
+    return found | ({"system": system} if system else {})
 
 
 def gather(bench: Any, metric: Metric, most: int, source: Source | None = None) -> Items:

@@ -94,7 +94,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(_Function, lambda dumper, value: dumper.represent_scalar("!function", str(value)))
-_Dumper.add_representer(str, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if "\n" in value else None))
+_Dumper.add_representer(str, lambda dumper, value: dumper.represent_scalar(
+    "tag:yaml.org,2002:str", value, style='"' if "\n" in value else None))
 
 
 def values(bench: Any, metric: Metric, shots: int, owner: str | None) -> dict[str, Any]:
@@ -116,8 +117,8 @@ def values(bench: Any, metric: Metric, shots: int, owner: str | None) -> dict[st
     if metric.output == "text":
         made["generation_kwargs"] = {"until": list(bench.until), "max_gen_toks": bench.max_gen_toks, "do_sample": False, "temperature": 0.0}
         made["process_results"] = _Function("scoring.process_results")
-    made["metric_list"] = [{"metric": name_, "aggregation": _aggregation(bench, metric, name_), "higher_is_better": facts["higher_is_better"]}
-                           for name_, facts in _names(metric).items()]
+    made["metric_list"] = [{"metric": one, "aggregation": _aggregation(bench, metric, one), "higher_is_better": how["higher_is_better"]}
+                           for one, how in _names(metric).items()]
     made["metadata"] = {"version": 1.0, "title": bench.title or bench.name, "about": bench.about or f"{metric.title}: {metric.help}",
                         "main": next(iter(_names(metric))), "metric": bench.metric, "dataset": bench.dataset}
     if owner:
@@ -146,7 +147,9 @@ def _aggregation(bench: Any, metric: Metric, name: str) -> str:
         return "bleu" if metric.options.tokenize == "13a" else _Function("scoring.bleu")
     if bench.metric == "chrf":
         return name
-    return {"word_perplexity": "weighted_perplexity", "byte_perplexity": "weighted_perplexity", "bits_per_byte": "bits_per_byte"}.get(name, "mean")
+    if metric.output == "loss":
+        return "bits_per_byte" if name == "bits_per_byte" else "weighted_perplexity"
+    return "mean"
 
 
 def helper(bench: Any, metric: Metric) -> str:
