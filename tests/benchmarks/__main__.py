@@ -10,7 +10,7 @@ import sys
 import time
 
 NAMES = ("page", "job_start", "training", "poll", "chat_speed", "chat_batching", "chat_servers", "data_import", "data_table", "data_clean", "sweep", "estimate",
-         "elsewhere", "align_speed", "formats", "merge", "retrieval", "arena")
+         "elsewhere", "align_speed", "formats", "merge", "retrieval", "arena", "eval_speed")
 RESULTS = ("results_sft", "results_align", "results_rl", "results_merge", "results_budget")
 
 
