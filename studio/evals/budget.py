@@ -11,24 +11,29 @@ from typing import Any, ClassVar, Literal
 from studio.datasets import checking, llm
 from studio.errors import StudioError
 from studio.method import Estimate, Method
-from studio.recipe import field
+from studio.recipe import Recipe, field
 
 MOST, MOST_DRAWS = 8, 256
 
 
-class BudgetRecipe(checking.CheckFields):
+class _Models(Recipe):
+    """Stands before the fields of a check, so that the form begins with it."""
+
+    models: list[str] = field([], "Models", "The models that answer: models of yours, hub:owner/name, or addresses of servers, "
+                              "http://host:port/v1#model.", widget="models", max_length=MOST)
+
+
+class BudgetRecipe(checking.CheckFields, _Models):
     """Which models, on what, with how many answers."""
 
     kind: ClassVar[str] = "eval"
     method: ClassVar[str] = "budget"
 
-    models: list[str] = field([], "Models", "The models that answer: models of yours, hub:owner/name, or addresses of servers, "
-                              "http://host:port/v1#model.", widget="models", max_length=MOST)
     dataset: str = field("shipped:sums", "Dataset", "Questions whose answers can be checked.", widget="dataset", max_length=1000)
     columns: dict[str, str] = field({}, "Columns", "Which column of the data is what, where it is not found out by itself.",
                                     widget="hidden")
     samples: int = field(32, "Questions", "How many, drawn once by the seed. More give smaller errors: four times as many halve them.",
-                         unit="questions", ge=2, le=10_000)
+                         ge=2, le=10_000)
     ways: list[Literal["pass_at_k", "self_consistency", "best_of_n"]] = field(
         ["pass_at_k", "self_consistency"], "Ways to choose", "Of several answers: whether any is right, which is the most that choosing could reach; the one "
         "that most give; the one that a reward likes best.",
@@ -37,11 +42,14 @@ class BudgetRecipe(checking.CheckFields):
     n: list[int] = field([1, 2, 4, 8, 16], "Budgets", "How many answers a question may take, one number a line.", widget="lines",
                          min_length=1, max_length=20)
     draws: int = field(0, "Answers drawn", "How many answers to each question are written; every budget is estimated from all of them. "
-                       "More make the curve surer. 0 = as many as the largest budget.", unit="answers", ge=0, le=MOST_DRAWS)
+                       "More make the curve surer. 0 = as many as the largest budget.", unit="a question", ge=0, le=MOST_DRAWS)
     greedy: bool = field(True, "The likeliest answer too", "Answer each question once at temperature 0 as well: what the model does "
                          "without any of this.")
-    rewards: list[dict[str, Any]] = field([], "Rewards", "What best-of-n picks by: a reward model, a judge, or functions. One that knows "
-                                          "the right answer shows what a perfect one would reach.", widget="rewards", max_length=20)
+    reward_model: str = field("", "Reward model", "What best-of-n picks by: a model with one number as its answer, made in the Align tab, a "
+                              "folder, or hub:owner/name.", widget="model", max_length=1000)
+    rewards: list[dict[str, Any]] = field([], "Rewards", "Other things that best-of-n picks by, beside the reward model or in its place. One "
+                                          "that knows the right answer shows what a perfect one would reach.", widget="rewards",
+                                          max_length=20)
     vote_by: Literal["number", "words", "pattern"] = field(
         "number", "Votes are", "What of an answer is compared in the majority: the number it ends with, its words without case and "
         "punctuation, or what a pattern finds in it.",
@@ -69,6 +77,11 @@ class BudgetRecipe(checking.CheckFields):
         return sorted(set(self.n))
 
     @property
+    def picks(self) -> list[dict[str, Any]]:
+        """All that best-of-n picks by, as rewards."""
+        return [*self.rewards, *([{"name": "reward_model", "reward_model": self.reward_model}] if self.reward_model else [])]
+
+    @property
     def drawn(self) -> int:
         """Answers to each question."""
         return self.draws or max(self.n)
@@ -85,7 +98,7 @@ class Budget(Method):
     @classmethod
     def check(cls, recipe: BudgetRecipe) -> None:
         from studio import rewards
-        from studio.datasets import formats, verify
+        from studio.datasets import formats, rewards as scoring, verify
         from studio.evals import asking
 
         asking.check_models(recipe.models)
@@ -98,10 +111,12 @@ class Budget(Method):
             raise StudioError(f"{recipe.drawn} answers cannot fill a budget of {max(recipe.n)}.",
                               f"Draw at least {max(recipe.n)}, or leave it at 0.", "draws")
         if "best_of_n" in recipe.ways:
-            if not recipe.rewards:
-                raise StudioError("Best of n needs something to pick by.", "Add a reward model, a judge or another reward, or untick it.",
-                                  "rewards")
-            rewards.check(recipe.rewards)
+            if not recipe.picks:
+                raise StudioError("Best of n needs something to pick by.", "Choose a reward model, add a reward, or untick it.",
+                                  "reward_model")
+            if recipe.reward_model:
+                scoring.check(recipe.reward_model)
+            rewards.check(recipe.picks)
         if recipe.vote_by == "pattern" and "self_consistency" in recipe.ways:
             if not recipe.vote_pattern:
                 raise StudioError("There is no pattern for the votes.", "For example: answer is (\\w+)", "vote_pattern")
@@ -120,7 +135,7 @@ class Budget(Method):
             return Estimate()
         count = recipe.samples * len(recipe.models) * (recipe.drawn + recipe.greedy)
         notes = [f"{count:,} answers of at most {recipe.max_new_tokens:,} tokens are written."]
-        if "best_of_n" in recipe.ways and recipe.rewards:
+        if "best_of_n" in recipe.ways:
             notes.append(f"The rewards score {recipe.samples * len(recipe.models) * recipe.drawn:,} of them; what that reads is not among the "
                          "tokens of the curve.")
         return Estimate(notes=notes)

@@ -11,7 +11,6 @@ from studio.datasets import answers, checking, llm, numeric, verify
 from studio.evals import results, scaling
 from studio.evals.asking import Asking, Bar, Question, questions
 
-TASK = "budget"
 NAMES = {"pass_at_k": "pass@{}", "self_consistency": "maj@{}", "best_of_n": "best_of@{}"}
 SHOWN, LONGEST = 64, 600  # answers of a question that are kept with it, and characters of each
 FEW = 0.1  # share of questions whose answers differ, below which more of them are said to be worth nothing
@@ -58,7 +57,7 @@ def run(recipe: Any, ctx: Any) -> dict[str, Any]:
     check = checking.Checking(recipe)
     asked = _checkable(asked, check, ctx)
     kept, curve, totals = results.Results(ctx, recipe), [], []
-    _name(recipe, kept)
+    task = _name(recipe, kept)
     bar = Bar(ctx, len(recipe.models) * len(asked) * (recipe.drawn + recipe.greedy + recipe.drawn * check.judges))
     functions: list[Any] = []
     try:
@@ -69,11 +68,11 @@ def run(recipe: Any, ctx: Any) -> dict[str, Any]:
                 _check(recipe, ctx, journal, bar, number, pools, check)
                 if "best_of_n" in recipe.ways:
                     if not functions and any(f"reward/{number}/{pool.question.id}" not in journal for pool in pools):
-                        functions = rewards.build(recipe.rewards, ctx, SimpleNamespace(model=recipe.models[0], trust_remote_code=False))
+                        functions = rewards.build(recipe.picks, ctx, SimpleNamespace(model=recipe.models[0], trust_remote_code=False))
                     _reward(recipe, ctx, journal, number, pools, functions)
                 samples = [_sample(recipe, pool) for pool in pools]
                 totals.append(_used(recipe, pools))
-                kept.add(number, TASK, samples, **totals[-1])
+                kept.add(number, task, samples, **totals[-1])
                 curve += _curve(recipe, number, pools, samples, totals[-1])
                 _warn(recipe, ctx, kept.models[number]["label"], pools)
     finally:
@@ -82,10 +81,17 @@ def run(recipe: Any, ctx: Any) -> dict[str, Any]:
     return kept.finish([(recipe.dataset, "data")], **facts)
 
 
-def _name(recipe: Any, kept: results.Results) -> None:
+def _name(recipe: Any, kept: results.Results) -> str:
+    """Name the task; the same for runs whose scores compare."""
+    from studio.aligners.data import refs_label
+
     metrics = {"pass@1": results.SHARE} | ({"greedy": results.SHARE} if recipe.greedy else {})
     metrics |= {NAMES[way].format(k): results.SHARE for way in recipe.ways for k in recipe.budgets}
-    kept.task(TASK, "More answers", "pass@1", metrics)
+    same = ["dataset", "columns", "check", "column", "references", "tolerance", "pattern", "ignore_case", "json_schema", "judge", "rubric", "threshold",
+            "temperature", "top_p", "max_new_tokens", "vote_by", "vote_pattern", "picks"]
+    name = f"budget-{results.mark([getattr(recipe, one) for one in same])}"
+    kept.task(name, f"More answers: {refs_label(recipe.dataset)}", "pass@1", metrics)
+    return name
 
 
 def _checkable(asked: list[Question], check: checking.Checking, ctx: Any) -> list[Question]:
@@ -202,7 +208,7 @@ def _reward(recipe: Any, ctx: Any, journal: llm.Journal, number: int, pools: lis
     """The weighted sum of the rewards of every answer; what an answer has no reward for is left out of its sum."""
     from studio import rewards
 
-    weights = rewards.weights(recipe.rewards)
+    weights = rewards.weights(recipe.picks)
     for pool in pools:
         key = f"reward/{number}/{pool.question.id}"
         if (known := journal.done(key)) is None:

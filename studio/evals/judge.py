@@ -52,7 +52,7 @@ class JudgeRecipe(Recipe):
                                       "column of the dataset. Each is judged like a model.", widget="lines", max_length=MOST,
                                       when={"answers_from": ["columns"]})
     samples: int = field(50, "Questions", "How many, drawn once by the seed. More give smaller errors: four times as many halve them.",
-                         unit="questions", ge=2, le=10_000)
+                         ge=2, le=10_000)
     rubric: str = field("", "Rubric", "What makes a good answer, in your words. Left empty: correct, complete, to the point, clear.",
                         widget="text", max_length=20_000)
     both_orders: bool = field(True, "Both orders", "Show each pair twice, the second time turned round. It costs twice as much and "

@@ -161,7 +161,7 @@ def _columns(recipe: Any, ctx: Any, owner: str | None) -> Source:
     for number, name in enumerate(recipe.answer_columns):
         if not any(number in item.answers for item in items):
             raise StudioError(f"The dataset has no column '{name}' with answers.", "Write it as the dataset does.", "answer_columns")
-    return Source([(name, name) for name in recipe.answer_columns], items, [(recipe.dataset, "data")])
+    return Source([(f"{results.COLUMN}{name}", name) for name in recipe.answer_columns], items, [(recipe.dataset, "data")])
 
 
 def _run(recipe: Any, ctx: Any, owner: str | None) -> Source:

@@ -17,7 +17,7 @@ from studio.evals.judge_sources import Item, Source
 SAME = 4  # equal marks, and no other, from which a judge is doubted
 CLEAR = 0.3  # rank correlation of length and mark from which it is worth a word
 SHOWN = 40  # battles that the result shows where judge and people differ
-TITLES = {"single": "Marks by a judge", "reference": "Marks beside the right answer", "pairwise": "Wins by a judge"}
+TITLES = {"single": "Marks by {}", "reference": "Marks by {} beside the right answer", "pairwise": "Wins by {}"}
 MARKS = results.NUMBER | {"low": judge.LOW, "high": judge.HIGH}
 
 
@@ -167,8 +167,8 @@ def _told(recipe: Any, ctx: Any, source: Source, people: Source, found: dict[str
     if recipe.answers_from == "votes":
         metrics["people_win_rate"] = results.SHARE
     judge_label = _label(recipe)
-    task = f"judge_{recipe.mode}"
-    kept.task(task, TITLES[recipe.mode], main, metrics, judge=judge_label)
+    task = task_of(recipe)
+    kept.task(task, TITLES[recipe.mode].format(judge_label), main, metrics, judge=judge_label)
     own = found["own"]
     for number in range(len(source.models)):
         kept.add(number, task, [_sample(recipe, source, item, number, own, main) for item in source.items if _present(item, number)])
@@ -181,6 +181,16 @@ def _told(recipe: Any, ctx: Any, source: Source, people: Source, found: dict[str
     _warn(ctx, facts, records)
     parents = [*source.parents, *([(recipe.judge, "judge")] if not address.is_address(recipe.judge) else [])]
     return kept.finish(parents, **facts)
+
+
+def task_of(recipe: Any) -> str:
+    """The task's name. It is the same for runs whose scores compare: the same judge and rubric, the same questions, and of pairs the
+    same opponents and rule."""
+    asked = {"run": [recipe.run, recipe.task], "votes": []}.get(recipe.answers_from, ["arena"] if recipe.arena_prompts else [recipe.dataset, recipe.columns])
+    parts = [recipe.answers_from, asked, _identity(recipe.judge, recipe.judge_model), recipe.rubric]
+    if recipe.mode == "pairwise":
+        parts += [recipe.models, recipe.answer_columns, recipe.both_orders, recipe.tie_rule, recipe.against, recipe.show_reference]
+    return f"judge_{recipe.mode}-{results.mark(parts)}"
 
 
 def _present(item: Item, number: int) -> bool:

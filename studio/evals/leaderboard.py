@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from studio.evals.finished import Evaluation
+from studio.evals.results import COLUMN
 
 # What makes scores of one task comparable, of the recipes that have it.
 SETTINGS = ("num_fewshot", "limit", "samples", "apply_chat_template", "system_instruction", "max_new_tokens", "max_gen_toks")
@@ -30,6 +31,8 @@ def board(models: list[dict[str, Any]], evaluations: list[Evaluation], runs: dic
     labels: dict[str, str] = {}
     for one in evaluations:
         for number, model in enumerate(one.models):
+            if model["ref"].startswith(COLUMN):
+                continue
             labels.setdefault(model["ref"], model["label"])
             for task, facts in one.tasks.items():
                 if (score := one.score(number, task, facts["main"])) is None or score["value"] is None:

@@ -30,6 +30,7 @@ from studio.jobs.files import read_json, write_json
 
 FILE, SAMPLES, VERSION = "results.json", "samples.jsonl", 1
 PLAN, KEPT = "evaluation.json", "evaluated"  # of a run that still goes on: its models and tasks, and the pairs it has finished
+COLUMN = "column:"  # reference of answers that stand in a column of data: no model of ours
 SHARE = {"higher_is_better": True, "low": 0.0, "high": 1.0}  # of a metric that is a share of the questions
 LOSS = {"higher_is_better": False}
 NUMBER = {"higher_is_better": True}
@@ -142,7 +143,7 @@ class Results:
                                    "tasks": self.tasks, "scores": scores, "pairs": pairs, "facts": told(facts)})
         name = self.recipe.name or f"{', '.join(task['title'] for task in self.tasks.values())[:60]}: {len(self.models)} models"
         self.ctx.artifact("file", folder, name, {"method": f"{values['kind']}/{values['method']}", "models": len(self.models)},
-                          [*((one["ref"], "scored") for one in self.models if not is_address(one["ref"])), *(parents or [])])
+                          [*((one["ref"], "scored") for one in self.models if not is_address(one["ref"]) and not one["ref"].startswith(COLUMN)), *(parents or [])])
         return {"table": table, "tasks": self.tasks} | told(facts)
 
     def facts_of(self, model: int, task: str) -> dict[str, Any]:
@@ -160,6 +161,11 @@ class Results:
         """What is known before the end, for who looks at a run that goes on or was stopped."""
         values = self.recipe.to_dict()
         write_json(self.ctx.run_dir / PLAN, {"method": f"{values['kind']}/{values['method']}", "models": self.models, "tasks": self.tasks})
+
+
+def mark(parts: Any) -> str:
+    """A short mark of plain values, for the name of a task that only compares where they are the same."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=3).hexdigest()
 
 
 def place(kept: Path, model: int, task: str) -> Path:

@@ -74,7 +74,7 @@ def main(names: list[str] | None = None) -> None:
         began = time.perf_counter()
         summary, _ = budget(home / "runs" / f"budget{temperature}".replace(".", ""), "shipped:sums", 96, n=BUDGETS, temperature=temperature,
                             ways=["pass_at_k", "self_consistency", "best_of_n"],
-                            rewards=[{"name": "reward_model", "reward_model": str(scorer)}])
+                            reward_model=str(scorer))
         print(f"temperature {temperature}: {summary['questions']} sums, {summary['used'][0]}, {time.perf_counter() - began:.0f} s", flush=True)
         for one in summary["curve"]:
             print(f"  {one['method']:>16} {one['n']:>3}: {one['value']:.1%} ± {one['stderr']:.1%}, {one['tokens']:.0f} tokens", flush=True)

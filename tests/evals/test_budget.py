@@ -48,6 +48,10 @@ def curve(ctx) -> dict[tuple[str, int], dict]:
     return {(one["method"], one["n"]): one for one in results.opened(ctx.output)["facts"]["curve"]}
 
 
+def score(row: dict, metric: str) -> float:
+    return next(value for name, value in row.items() if name.endswith(f"/{metric}"))
+
+
 def warned(ctx) -> list[str]:
     return [event["code"] for event in events(ctx.run_dir, "warning")]
 
@@ -137,7 +141,7 @@ def test_the_curve_is_what_the_answers_give(sums, tmp_path) -> None:
     assert found["self_consistency", 4]["value"] > found["self_consistency", 1]["value"]
     assert found["greedy", 1]["value"] == 1 and found["greedy", 1]["tokens"] == 5
     row = summary["table"][0]
-    assert row["budget/pass@4"] == pytest.approx(found["pass_at_k", 4]["value"]) and row["budget/greedy"] == 1
+    assert score(row, "pass@4") == pytest.approx(found["pass_at_k", 4]["value"]) and score(row, "greedy") == 1
     assert warned(ctx) == [] and summary["used"][0]["answers"] == 60
 
 
@@ -161,13 +165,13 @@ def test_two_models_and_a_reward_model(sums, tmp_path, tiny) -> None:
     tokenizer.save_pretrained(folder)
     with StandIn(sometimes) as one, StandIn(lambda asked: "It is 3.") as two:
         recipe = values(one.address, sums, models=[one.address, two.address], ways=["best_of_n", "pass_at_k"],
-                        rewards=[{"name": "reward_model", "reward_model": str(folder)}], samples=4)
+                        reward_model=str(folder), samples=4)
         summary, ctx = run(recipe, tmp_path / "run")
     samples = list(results.samples(ctx.output))
     rewards = {(line["id"], one["text"]): one["reward"] for line in samples if not line["model"] for one in line["more"]["answers"]}
     again = [one["reward"] == pytest.approx(rewards[line["id"], one["text"]], abs=1e-4) for line in samples if not line["model"] for one in line["more"]["answers"]]
     assert all(again) and len(set(rewards.values())) > 4 and len(summary["table"]) == 2
-    assert summary["table"][1]["budget/best_of@4"] == summary["table"][1]["budget/pass@4"]
+    assert score(summary["table"][1], "best_of@4") == score(summary["table"][1], "pass@4")
     assert warned(ctx) == ["no_variety", "same_reward"]
 
 
@@ -220,7 +224,7 @@ def test_a_stop_loses_nothing_and_doubles_nothing(sums, tmp_path) -> None:
 
 @pytest.mark.parametrize(("change", "field"), [
     ({"models": []}, "models"), ({"models": ["starter", "starter"]}, "models"), ({"n": [0, 1]}, "n"), ({"n": [1000]}, "n"), ({"draws": 3}, "draws"),
-    ({"ways": []}, "ways"), ({"ways": ["best_of_n"]}, "rewards"), ({"ways": ["best_of_n"], "rewards": [{"name": "nothing"}]}, "rewards"),
+    ({"ways": []}, "ways"), ({"ways": ["best_of_n"]}, "reward_model"), ({"ways": ["best_of_n"], "reward_model": "starter"}, "reward_model"), ({"ways": ["best_of_n"], "rewards": [{"name": "nothing"}]}, "rewards"),
     ({"vote_by": "pattern"}, "vote_pattern"), ({"vote_by": "pattern", "vote_pattern": "("}, "vote_pattern"), ({"check": "judge"}, "judge"),
     ({"check": "regex", "pattern": "("}, "pattern"), ({"dataset": "shipped:nothing"}, "dataset")])
 def test_what_cannot_be_measured_is_refused_at_its_field(home, change: dict, field: str) -> None:

@@ -74,6 +74,11 @@ def lines(ctx) -> list[dict]:
     return list(results.samples(ctx.output))
 
 
+def score(row: dict, metric: str) -> float | None:
+    """A model's figure in the table of a summary; its task's name ends with a mark of what was asked."""
+    return next((value for name, value in row.items() if name.endswith(f"/{metric}")), None)
+
+
 def warned(ctx) -> list[str]:
     return [event["code"] for event in events(ctx.run_dir, "warning")]
 
@@ -138,7 +143,7 @@ def test_a_judge_that_always_prefers_the_first_is_found_out(pairs, tmp_path) -> 
     with StandIn(first) as server:
         summary, ctx = run(columns(server.address, pairs), tmp_path / "run")
     assert len(server.requests) == 24  # both orders of twelve
-    assert [row["judge_pairwise/win_rate"] for row in summary["table"]] == [0.5, 0.5]
+    assert [score(row, "win_rate") for row in summary["table"]] == [0.5, 0.5]
     told = facts(ctx)
     assert told["position"] == pytest.approx({"pairs": 12, "consistent": 0, "first": 12, "second": 0, "half": 0, "p": 2 * 0.5**12, "biased": True})
     assert told["inconsistent"] == 12 and told["length"]["n"] == 0 and "position_bias" in warned(ctx) and "length_bias" not in warned(ctx)
@@ -147,7 +152,7 @@ def test_a_judge_that_always_prefers_the_first_is_found_out(pairs, tmp_path) -> 
 def test_its_contradictions_can_be_left_out(pairs, tmp_path) -> None:
     with StandIn(first) as server:
         summary, ctx = run(columns(server.address, pairs, tie_rule="drop"), tmp_path / "run")
-    assert "judge_pairwise/win_rate" not in summary["table"][0] and facts(ctx)["left_out"] == 12
+    assert score(summary["table"][0], "win_rate") is None and facts(ctx)["left_out"] == 12
     assert all(line["scores"] == {} and len(line["more"]["against"][0]["orders"]) == 2 for line in lines(ctx))
 
 
@@ -156,7 +161,7 @@ def test_one_drawn_order_shows_the_bias_too(pairs, tmp_path) -> None:
         summary, ctx = run(columns(server.address, pairs, both_orders=False), tmp_path / "run")
     told = facts(ctx)["position"]
     assert len(server.requests) == 12 and told["consistent"] is None and (told["first"], told["second"], told["biased"]) == (12, 0, True)
-    assert 0 < summary["table"][0]["judge_pairwise/win_rate"] < 1  # the order is drawn, so neither wins all
+    assert 0 < score(summary["table"][0], "win_rate") < 1  # the order is drawn, so neither wins all
 
 
 def test_a_judge_that_always_prefers_the_longer_is_found_out(pairs, tmp_path) -> None:
@@ -165,7 +170,7 @@ def test_a_judge_that_always_prefers_the_longer_is_found_out(pairs, tmp_path) ->
     told = facts(ctx)
     assert told["position"]["consistent"] == 12 and not told["position"]["biased"]
     assert (told["length"]["hits"], told["length"]["n"], told["length"]["biased"]) == (12, 12, True) and "length_bias" in warned(ctx)
-    assert [row["judge_pairwise/win_rate"] for row in summary["table"]] == [0.5, 0.5]  # the long one is each column's half the time
+    assert [score(row, "win_rate") for row in summary["table"]] == [0.5, 0.5]  # the long one is each column's half the time
     chosen = {line["prompt"]: line["scores"]["win_rate"] for line in lines(ctx) if line["model"] == 0}
     assert chosen == {f"Question {i}?": float(i % 2) for i in range(12)}
 
@@ -178,7 +183,7 @@ def test_marks_that_rise_with_length_are_told(pairs, tmp_path) -> None:
         summary, ctx = run(columns(server.address, pairs, mode="single"), tmp_path / "run")
     told = facts(ctx)
     assert told["length"]["value"] > 0.8 and told["length"]["biased"] and "length_bias" in warned(ctx)
-    assert told["histogram"] == [[0, 0, 6, 0, 0, 0, 0, 6, 0, 0]] * 2 and summary["table"][0]["judge_single/judge_score"] == 5.5
+    assert told["histogram"] == [[0, 0, 6, 0, 0, 0, 0, 6, 0, 0]] * 2 and score(summary["table"][0], "judge_score") == 5.5
 
 
 def test_a_judge_among_the_judged(chats, tmp_path) -> None:
@@ -192,7 +197,7 @@ def test_a_judge_among_the_judged(chats, tmp_path) -> None:
         summary, ctx = run(values(server.address, models=[other.address, server.address], dataset=str(chats), samples=5), tmp_path / "run")
     told = facts(ctx)["itself"]
     assert (told["own"], told["others"], told["n"]) == (9, 4, 5) and told["model"] == summary["table"][1]["label"]
-    assert [row["judge_single/judge_score"] for row in summary["table"]] == [4, 9]
+    assert [score(row, "judge_score") for row in summary["table"]] == [4, 9]
 
 
 # ---- agreement with people
@@ -230,7 +235,7 @@ def test_the_arena_is_judged_again_and_compared_with_the_votes(home, tmp_path) -
     assert len(told["differ"]) == 3 and {one["people"] for one in told["differ"]} == {"tie"}
     assert told["longer"]["hits"] == 0 and told["longer_people"]["hits"] == 0
     by = {row["label"]: row for row in summary["table"]}
-    assert by["kind"]["judge_pairwise/win_rate"] == 1 and by["kind"]["judge_pairwise/people_win_rate"] == pytest.approx(22.5 / 24)
+    assert score(by["kind"], "win_rate") == 1 and score(by["kind"], "people_win_rate") == pytest.approx(22.5 / 24)
 
 
 def test_any_judging_says_how_far_the_judge_agrees_with_people(home, pairs, tmp_path) -> None:
@@ -254,7 +259,7 @@ def test_a_judge_that_answers_in_prose_decides_nothing(pairs, tmp_path) -> None:
         summary, ctx = run(columns(server.address, pairs, mode="single"), tmp_path / "run")
     told = facts(ctx)
     assert (told["judged"], told["undecided"]) == (0, 24) and "language model" in told["said"] and len(server.requests) == 72
-    assert "judge_single/judge_score" not in summary["table"][0] and warned(ctx) == ["nothing_judged"]
+    assert score(summary["table"][0], "judge_score") is None and warned(ctx) == ["nothing_judged"]
     assert all(line["scores"] == {} and "did not answer in form" in line["more"]["undecided"] for line in lines(ctx))
 
 
@@ -347,6 +352,17 @@ def test_a_stop_loses_nothing_and_doubles_nothing(pairs, chats, tmp_path) -> Non
         assert [len(server.requests) - count for server, count in zip((judge, one, two), counts, strict=True)] == counts
     assert again["table"] == whole["table"] and lines(other) == lines(ctx)
     assert {key: value for key, value in facts(other).items() if key != "seconds"} == {key: value for key, value in facts(ctx).items() if key != "seconds"}
+
+
+def test_only_scores_that_compare_share_a_task(pairs, tmp_path) -> None:
+    """Another rubric is another task; columns are no models of the lineage."""
+    with StandIn(longest) as server:
+        one, two, three = (run(columns(server.address, pairs, rubric=rubric), tmp_path / f"run{i}") for i, rubric in enumerate(("", "", "Be brief.")))
+    names = [list(summary["tasks"]) for summary, _ in (one, two, three)]
+    assert names[0] == names[1] != names[2]
+    figures = results.opened(one[1].output)
+    assert [model["ref"] for model in figures["models"]] == ["column:chosen", "column:rejected"]
+    assert {parent["role"] for parent in one[1].artifacts[0]["parents"]} == {"data"}
 
 
 def test_a_finished_run_asks_nobody_again(pairs, tmp_path) -> None:
