@@ -146,7 +146,8 @@ def _state(record: dict[str, Any]) -> str:
 
 def _of(record: dict[str, Any]) -> str:
     """Tells what an index has to be built of."""
-    return hashlib.blake2b(json.dumps([record["settings"], [one["id"] for one in record["documents"]]]).encode(), digest_size=8).hexdigest()
+    made_of = json.dumps([record["settings"], [one["id"] for one in record["documents"]]])
+    return hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
 
 
 def _write(id: str, record: dict[str, Any]) -> None:
@@ -239,7 +240,8 @@ def document(id: str, document: str, owner: str | None = None) -> dict[str, Any]
         StudioError: it is not there.
     """
     record = load(id, owner)
-    found = read_json(folder(id) / "documents" / f"{document}.json") if any(one["id"] == document for one in record["documents"]) else None
+    known = any(one["id"] == document for one in record["documents"])
+    found = read_json(folder(id) / "documents" / f"{document}.json") if known else None
     if found is None:
         raise StudioError("That document is not in this collection.", "Reload the page.")
     return found

@@ -36,38 +36,47 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"|(?:忽略|无视|無視|忘记|忘記).{0,8}(?:指令|指示|提示|规则|規則|说明|說明)"
         r"|(?:以前|これまで|上記)の?.{0,6}(?:指示|命令).{0,4}(?:無視|忘れ)", re.I | re.S),
     "role": re.compile(
-        r"\byou\s+are\s+now\s+(?:an?|the|called|named|free|unrestricted|operating|acting|DAN)\b|\byou\s+are\s+no\s+longer\s+(?:an?|the|bound|restricted|required)\b"
+        r"\byou\s+are\s+now\s+(?:an?|the|called|named|free|unrestricted|operating|acting|DAN)\b"
+        r"|\byou\s+are\s+no\s+longer\s+(?:an?|the|bound|restricted|required)\b"
         r"|\bfrom\s+now\s+on,?\s+(?:you\s+(?:are|will|must|shall)|act|answer|respond|reply|always\s+answer)\b"
         r"|\b(?:act|behave|respond|answer)\s+as\s+(?:if\s+you\s+(?:are|were)|an?\s+(?:unrestricted|uncensored|different))"
         r"|\b(?:developer|god|jailbreak|DAN)\s+mode\b|\bты\s+теперь\b|(?:从现在开始|從現在開始|你现在是|你現在是)", re.I),
     "addresses": re.compile(
         r"\b(?:if\s+you\s+are|dear|attention|hey|(?:note|message|instructions?)\s+(?:to|for))\s*[,:]?\s+(?:an?\s+|the\s+|any\s+|all\s+)?"
         r"(?:AI|A\.I\.|LLM|language\s+model|chat\s?bot|assistant|large\s+language)s?\b"
-        r"|\b(?:AI|LLM|assistant|language\s+model|chat\s?bot)s?(?:\s+(?:model|agent|assistant|system)s?)?\s+(?:that\s+)?(?:reading|reads?|processing|processes|summari[sz]ing)\s+this\b", re.I),
+        r"|\b(?:AI|LLM|assistant|language\s+model|chat\s?bot)s?(?:\s+(?:model|agent|assistant|system)s?)?\s+(?:that\s+)?"
+        r"(?:reading|reads?|processing|processes|summari[sz]ing)\s+this\b", re.I),
     "leak": re.compile(
         r"\b(?:reveal|print|repeat|show|output|leak|disclose|tell\s+(?:me|us)|write\s+out|send)\b.{0,40}\b(?:system\s+prompt|hidden\s+prompt"
-        r"|your\s+(?:\w+\s+)?(?:instructions|prompt|rules)|(?:the|your|all|any)\s+(?:api\s*keys?|passwords?)|conversation\s+(?:history|so\s+far))", re.I | re.S),
+        r"|your\s+(?:\w+\s+)?(?:instructions|prompt|rules)|(?:the|your|all|any)\s+(?:api\s*keys?|passwords?)"
+        r"|conversation\s+(?:history|so\s+far))", re.I | re.S),
     "secret": re.compile(
-        r"\b(?:do\s+not|don't|never|without)\s+(?:tell|mention|inform|reveal|disclose)(?:ing)?\b[^.,;!?]{0,30}\b(?:the\s+(?:user|reader)(?!\s+(?:manual|guide|interface))"
+        r"\b(?:do\s+not|don't|never|without)\s+(?:tell|mention|inform|reveal|disclose)(?:ing)?\b[^.,;!?]{0,30}"
+        r"\b(?:the\s+(?:user|reader)(?!\s+(?:manual|guide|interface))"
         r"|this\s+(?:note|message|text|instruction|sentence))\b", re.I | re.S),
     "dictates": re.compile(
         r"\b(?:always|instead|only|must|simply|just)\s+(?:answer|respond|reply|output)\b.{0,20}(?:[\"“'«‘:]|\bwith\b)"
         r"|\b(?:respond|reply|answer)\s+(?:only\s+)?with\s+(?:the\s+(?:word|phrase|text|sentence)|exactly|[\"“«'])"
         r"|\byour\s+(?:only\s+|new\s+)?(?:task|job|goal)\s+is\s+(?:now\s+)?to\b"
-        r"|\b(?:append|include|add|insert)\s+(?:this|the\s+following)\s+(?:link|text|sentence|image|url)\s+(?:to|in|at)\s+(?:your|the|every)\s+(?:answer|reply|response)", re.I),
+        r"|\b(?:append|include|add|insert)\s+(?:this|the\s+following)\s+(?:link|text|sentence|image|url)"
+        r"\s+(?:to|in|at)\s+(?:your|the|every)\s+(?:answer|reply|response)", re.I),
     "markup": re.compile(
         r"<\|[\w ./-]{2,40}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?(?:system|assistant|tool_call|tool_response|function_calls?)>"
-        r"|^\s*(?:#{1,4}\s*)?(?:system|developer)\s+(?:prompt|message|note)\s*:|^\s*assistant\s*:|^\s*#{1,4}\s*(?:instruction|response|system)s?\s*:"
-        r"|\[(?:system|assistant|admin)\](?:\(#|:)|\bBEGIN\s+SYSTEM\b|\bEND\s+OF\s+(?:DOCUMENTS?|SOURCES?|DATA|CONTEXT|PROMPT)\b|</?(?:sources?|data)-\w+>", re.I | re.M),
+        r"|^\s*(?:#{1,4}\s*)?(?:system|developer)\s+(?:prompt|message|note)\s*:|^\s*assistant\s*:"
+        r"|^\s*#{1,4}\s*(?:instruction|response|system)s?\s*:|\[(?:system|assistant|admin)\](?:\(#|:)|\bBEGIN\s+SYSTEM\b"
+        r"|\bEND\s+OF\s+(?:DOCUMENTS?|SOURCES?|DATA|CONTEXT|PROMPT)\b|</?(?:sources?|data)-\w+>", re.I | re.M),
     "sends": re.compile(
         r"!\[[^\]]*\]\(\s*https?://[^)\s]*[?&][^)\s]*[={][^)]*\)"
-        r"|\b(?:send|post|upload|forward|exfiltrate|transmit|e-?mail)\b.{0,40}\b(?:conversation|chat|history|passwords?|keys?|secrets?|answers?|everything|user'?s?)\b"
+        r"|\b(?:send|post|upload|forward|exfiltrate|transmit|e-?mail)\b.{0,40}"
+        r"\b(?:conversation|chat|history|passwords?|keys?|secrets?|answers?|everything|user'?s?)\b"
         r".{0,40}\bto\s+(?:https?://|\S+@\S+\.\w)", re.I | re.S),
     "calls": re.compile(r"\b(?:call|invoke|execute|trigger|use)\s+(?:the\s+)?[\"'`]?[a-z]+(?:_[a-z]+)+[\"'`]?\s+(?:tool|function)\b"
                         r"|<tool_call>|\"name\"\s*:\s*\"\w+\"\s*,\s*\"arguments\"", re.I),
     "comment": re.compile(r"<!--.*?(?:-->|\Z)|^\s*\[(?://|comment)\]:\s*#\s*\(.*\)\s*$", re.S | re.M),
-    "unseen": re.compile(r"<(\w+)[^>]{0,300}(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|(?<![\w-])color\s*:\s*(?:white|#fff))[^>]{0,300}>.*?(?:</\1>|\Z)", re.I | re.S),
-    "encoded": re.compile(r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*[A-Z])(?=[A-Za-z0-9+/]*\d)(?:[A-Za-z0-9+/]{4}){20,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![A-Za-z0-9+/=_-])"),
+    "unseen": re.compile(r"<(\w+)[^>]{0,300}(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0"
+                         r"|(?<![\w-])color\s*:\s*(?:white|#fff))[^>]{0,300}>.*?(?:</\1>|\Z)", re.I | re.S),
+    "encoded": re.compile(r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*[A-Z])(?=[A-Za-z0-9+/]*\d)"
+                          r"(?:[A-Za-z0-9+/]{4}){20,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?(?![A-Za-z0-9+/=_-])"),
 }
 """Code -> what gives it away. The page's words for the codes are ``retrieval.flag.CODE``."""
 

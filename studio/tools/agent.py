@@ -41,10 +41,11 @@ _log = logging.getLogger(__name__)
 
 def offered(owner: str | None = None) -> list[dict[str, Any]]:
     """Every tool that a chat may be given: ``{name, about, source, server, asks, schema}``."""
-    found = [{"name": tool.name, "about": tool.about, "source": "studio", "server": "", "asks": False, "schema": tool.schema} for tool in demo.everything()]
+    found = [{"name": tool.name, "about": tool.about, "source": "studio", "server": "", "asks": False, "schema": tool.schema}
+             for tool in demo.everything()]
     for record in servers.listed():
-        found += [{"name": servers.full_name(record["name"], tool["name"]), "about": tool["about"], "source": record["name"], "server": record["id"],
-                   "asks": True, "schema": None} for tool in record["tools"]]
+        found += [{"name": servers.full_name(record["name"], tool["name"]), "about": tool["about"], "source": record["name"],
+                   "server": record["id"], "asks": True, "schema": None} for tool in record["tools"]]
     return found
 
 
@@ -77,14 +78,16 @@ def check(setup: dict[str, Any], owner: str | None) -> dict[str, Any]:
     way = setup.get("calls", "auto")
     if way not in WAYS:
         raise StudioError(f"There is no way '{way}' to call tools.", f"Known: {', '.join(WAYS)}.", "calls")
-    return {"model": ref, "system": str(setup.get("system") or "")[:MOST_PROMPT], "tools": tools, "collection": collection, "settings": given, "calls": way,
-            "rounds": rounds}
+    return {"model": ref, "system": str(setup.get("system") or "")[:MOST_PROMPT], "tools": tools, "collection": collection,
+            "settings": given, "calls": way, "rounds": rounds}
 
 
 def listed(owner: str | None = None) -> list[dict[str, Any]]:
     """``{id, title, updated}`` of the conversations, the newest first."""
-    found = [one for path in (settings.home() / "tools").glob("t*.json") if (one := read_json(path)) and owner in (None, one["owner"])]
-    return [{key: one[key] for key in ("id", "title", "updated")} for one in sorted(found, key=lambda one: -one["updated"])[:MOST_CHATS]]
+    found = [one for path in (settings.home() / "tools").glob("t*.json")
+             if (one := read_json(path)) and owner in (None, one["owner"])]
+    found.sort(key=lambda one: -one["updated"])
+    return [{key: one[key] for key in ("id", "title", "updated")} for one in found[:MOST_CHATS]]
 
 
 def load(id: str, owner: str | None = None) -> dict[str, Any]:
@@ -129,7 +132,8 @@ def ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None = No
                 raise StudioError("An answer is still coming.", "Wait for it, or stop it first.")
             chat = {key: value for key, value in chat.items() if key not in ("state", "pending")}
         else:
-            chat = {"id": new_id("t"), "title": " ".join(text.split())[:80], "owner": owner, "created": time.time(), "allowed": [], "turns": []}
+            chat = {"id": new_id("t"), "title": " ".join(text.split())[:80], "owner": owner, "created": time.time(), "allowed": [],
+                    "turns": []}
         chat |= {"setup": setup, "updated": time.time(), "error": None}
         chat["turns"].append({"role": "user", "content": text.strip()})
         (settings.home() / "tools").mkdir(exist_ok=True)
@@ -148,7 +152,8 @@ def decide(id: str, call: str, choice: str, owner: str | None = None) -> dict[st
     load(id, owner)
     with _lock:
         running = _running.get(id)
-        if choice not in ("once", "chat", "no") or not running or not running.news["pending"] or running.news["pending"]["id"] != call:
+        waits = running.news["pending"] if running else None
+        if choice not in ("once", "chat", "no") or not waits or waits["id"] != call:
             raise StudioError("That call does not wait any more.", "Look at the conversation again.")
         running.choice = choice
         running.chosen.set()
@@ -203,7 +208,8 @@ class Running:
         try:
             self._rounds()
         except StudioError as err:
-            self._fail(err.message, err.hint)
+            room = "Switch off tools that are not needed: each is described to the model. Or choose a model that reads more."
+            self._fail(err.message, room if self.setup["tools"] and "tokens long" in err.message else err.hint)
         except Exception as err:
             _log.exception("tools %s", self.chat["id"])
             self._fail(f"{type(err).__name__}: {err}", "The studio's log says more.")
@@ -236,7 +242,8 @@ class Running:
                 self._carry_out(call, tools)
                 if self.stopped.asked.is_set():
                     return
-        raise StudioError(f"Stopped after {self.setup['rounds']} rounds of calls without an answer.", "Allow more rounds, or ask for less at once.")
+        raise StudioError(f"Stopped after {self.setup['rounds']} rounds of calls without an answer.",
+                          "Allow more rounds, or ask for less at once.")
 
     def _tools(self) -> list[Tool]:
         wanted = set(self.setup["tools"])
@@ -250,13 +257,15 @@ class Running:
 
     def _answer(self, tools: list[Tool]) -> dict[str, Any]:
         """One answer of the model, added to the turns while it comes."""
-        turn: dict[str, Any] = {"role": "assistant", "content": "", "reasoning": "", "calls": [], "model": session.label_of(self.setup["model"])}
+        turn: dict[str, Any] = {"role": "assistant", "content": "", "reasoning": "", "calls": [],
+                                "model": session.label_of(self.setup["model"])}
         self.chat["turns"].append(turn)
         try:
             self._stream(turn, tools)
         except StudioError as err:
             # a server or a template that knows no tools is told of them in words instead
-            if self.way == "native" and tools and self.setup["calls"] == "auto" and not turn["content"] and _knows_no_tools(err):
+            free = self.way == "native" and self.setup["calls"] == "auto"
+            if free and tools and not turn["content"] and _knows_no_tools(err):
                 self.way, self.chat["in_words"] = "text", self.setup["model"]
                 turn["note"] = "This model takes no list of tools; they are described to it in words."
                 self._stream(turn, tools)
@@ -267,9 +276,12 @@ class Running:
         written: list[dict[str, Any]] = []
         if tools:
             turn["content"], written = calls.read(turn["content"])
-        native = [calls.normal((one.get("function") or {}).get("name"), (one.get("function") or {}).get("arguments")) | {"id": str(one.get("id") or "")}
-                  for one in turn.pop("tool_calls", [])]
-        turn["calls"] = [one | {"id": one.get("id") or f"call_{secrets.token_hex(4)}"} for one in (native or written)[:calls.MOST]] if tools else []
+        native = []
+        for one in turn.pop("tool_calls", []):
+            function = one.get("function") or {}
+            native.append(calls.normal(function.get("name"), function.get("arguments")) | {"id": str(one.get("id") or "")})
+        found = (native or written)[:calls.MOST] if tools else []
+        turn["calls"] = [one | {"id": one.get("id") or f"call_{secrets.token_hex(4)}"} for one in found]
         turn["way"] = self.way
         self.save()
         return turn
@@ -293,7 +305,8 @@ class Running:
     def _messages(self, tools: list[Tool]) -> list[dict[str, Any]]:
         """The conversation as the model is sent it."""
         text = self.way == "text"
-        system = "\n\n".join(filter(None, [self.setup["system"].strip(), calls.described(tools) if text and tools else calls.DATA if tools else ""]))
+        rules = "" if not tools else calls.described(tools) if text else calls.DATA
+        system = "\n\n".join(filter(None, [self.setup["system"].strip(), rules]))
         sent: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for turn in self.chat["turns"][:-1]:
             if turn["role"] == "user":
@@ -331,7 +344,8 @@ class Running:
         except BadCall as err:
             turn["content"] = f"Error: {err}"
         if len(turn["content"]) > KEPT:
-            turn |= {"cut": len(turn["content"]), "content": turn["content"][:KEPT] + f"\n… (cut: {len(turn['content']):,} characters)"}
+            whole = len(turn["content"])
+            turn |= {"cut": whole, "content": f"{turn['content'][:KEPT]}\n… (cut: {whole:,} characters)"}
         turn["seconds"] = round(time.monotonic() - began, 3)
         turn["content"] = guard.visible(turn["content"])
         if turn["state"] == "done" and call["name"] not in ("calculator", "clock", "convert_units"):
@@ -365,9 +379,9 @@ class Running:
         self.chosen.clear()
         self.choice = ""
         with _lock:
-            self.news |= {"state": "confirming", "pending": {"id": call["id"], "kind": kind, "name": call["name"], "arguments": call["arguments"],
-                                                           "source": tool.source if tool else "", "result": call.get("result", ""),
-                                                           "flags": call.get("flags", [])}}
+            self.news |= {"state": "confirming", "pending": {
+                "id": call["id"], "kind": kind, "name": call["name"], "arguments": call["arguments"], "source": tool.source if tool else "",
+                "result": call.get("result", ""), "flags": call.get("flags", [])}}
         self.chosen.wait(CONFIRM_SECONDS)
         with _lock:
             self.news |= {"state": "calling", "pending": None}
@@ -381,12 +395,14 @@ def _said(turn: dict[str, Any], text: bool) -> dict[str, Any]:
     if not turn["calls"]:
         return {"role": "assistant", "content": turn["content"]}
     if text:
-        written = "\n".join(f"<tool_call>\n{json.dumps({'name': one['name'], 'arguments': one['arguments']}, ensure_ascii=False)}\n</tool_call>"
-                            for one in turn["calls"])
-        return {"role": "assistant", "content": f"{turn['content']}\n{written}".strip()}
-    return {"role": "assistant", "content": turn["content"], "tool_calls": [
-        {"id": one["id"], "type": "function", "function": {"name": one["name"] or "none", "arguments": one["arguments"] if isinstance(one["arguments"], str) else json.dumps(one["arguments"], ensure_ascii=False)}}
-        for one in turn["calls"]]}
+        written = [json.dumps({"name": one["name"], "arguments": one["arguments"]}, ensure_ascii=False) for one in turn["calls"]]
+        said = "\n".join(f"<tool_call>\n{one}\n</tool_call>" for one in written)
+        return {"role": "assistant", "content": f"{turn['content']}\n{said}".strip()}
+    made = []
+    for one in turn["calls"]:
+        given = one["arguments"] if isinstance(one["arguments"], str) else json.dumps(one["arguments"], ensure_ascii=False)
+        made.append({"id": one["id"], "type": "function", "function": {"name": one["name"] or "none", "arguments": given}})
+    return {"role": "assistant", "content": turn["content"], "tool_calls": made}
 
 
 def _knows_no_tools(err: StudioError) -> bool:

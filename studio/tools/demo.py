@@ -68,7 +68,8 @@ def calculate(expression: str) -> str:
         tree = ast.parse(text.strip(), mode="eval")
         value = _value(tree.body, 0)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as err:
-        raise BadCall(f"'{expression[:100]}' cannot be worked out: {str(err).splitlines()[0][:120] if str(err) else 'no expression'}.") from err
+        why = str(err).splitlines()[0][:120] if str(err) else "no expression"
+        raise BadCall(f"'{expression[:100]}' cannot be worked out: {why}.") from err
     except (ZeroDivisionError, OverflowError) as err:
         raise BadCall("Division by zero." if isinstance(err, ZeroDivisionError) else "The result is too large.") from err
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -92,7 +93,8 @@ def _value(node: ast.AST, depth: int) -> Any:
             return _power(left, right)
         if type(node.op) in _BINARY:
             return _small(_BINARY[type(node.op)](left, right))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and not node.keywords and len(node.args) <= 20:
+    known = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
+    if known and not node.keywords and len(node.args) <= 20:
         return _small(_FUNCTIONS[node.func.id](*(_value(arg, depth + 1) for arg in node.args)))
     raise ValueError(f"{ast.unparse(node)[:60]} is no arithmetic")
 
@@ -106,7 +108,8 @@ def _small(value: Any) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int) and base not in (0, 1, -1) and abs(exponent) * base.bit_length() > MOST_DIGITS * 3.33:
+    whole = isinstance(base, int) and isinstance(exponent, int)
+    if whole and base not in (0, 1, -1) and abs(exponent) * base.bit_length() > MOST_DIGITS * 3.33:
         raise OverflowError
     return _small(base ** exponent)
 
@@ -126,7 +129,8 @@ def clock(zone: str) -> str:
         BadCall: no such zone.
     """
     known = {name.casefold(): name for name in available_timezones()}
-    name = known.get(zone.strip().replace(" ", "_").casefold()) or next((known[key] for key in sorted(known) if key.endswith("/" + zone.strip().replace(" ", "_").casefold())), "")
+    asked = zone.strip().replace(" ", "_").casefold()
+    name = known.get(asked) or next((known[key] for key in sorted(known) if asked and key.endswith(f"/{asked}")), "")
     if not name:
         raise BadCall(f"There is no time zone '{zone[:60]}'. Write one such as Europe/Berlin, Asia/Tokyo or UTC.")
     now = datetime.now(ZoneInfo(name))
@@ -134,21 +138,27 @@ def clock(zone: str) -> str:
 
 
 _UNITS: dict[str, dict[str, float]] = {
-    "length": {"m": 1, "km": 1e3, "cm": 0.01, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "mi": 1609.344, "yd": 0.9144, "ft": 0.3048, "in": 0.0254, "nmi": 1852, "ly": 9.4607304725808e15},
+    "length": {"m": 1, "km": 1e3, "cm": 0.01, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "mi": 1609.344, "yd": 0.9144, "ft": 0.3048,
+               "in": 0.0254, "nmi": 1852, "ly": 9.4607304725808e15},
     "mass": {"kg": 1, "g": 1e-3, "mg": 1e-6, "t": 1e3, "lb": 0.45359237, "oz": 0.028349523125, "st": 6.35029318},
-    "volume": {"l": 1, "ml": 1e-3, "cl": 0.01, "m3": 1e3, "cm3": 1e-3, "gal": 3.785411784, "qt": 0.946352946, "pt": 0.473176473, "cup": 0.2365882365, "floz": 0.0295735295625, "tbsp": 0.01478676478125, "tsp": 0.00492892159375},
+    "volume": {"l": 1, "ml": 1e-3, "cl": 0.01, "m3": 1e3, "cm3": 1e-3, "gal": 3.785411784, "qt": 0.946352946, "pt":
+               0.473176473, "cup": 0.2365882365, "floz": 0.0295735295625, "tbsp": 0.01478676478125, "tsp": 0.00492892159375},
     "speed": {"m/s": 1, "km/h": 1 / 3.6, "mph": 0.44704, "kn": 1852 / 3600, "ft/s": 0.3048},
     "area": {"m2": 1, "km2": 1e6, "cm2": 1e-4, "ha": 1e4, "acre": 4046.8564224, "ft2": 0.09290304, "mi2": 2589988.110336},
     "time": {"s": 1, "ms": 1e-3, "min": 60, "h": 3600, "d": 86400, "wk": 604800, "yr": 31557600},
-    "energy": {"j": 1, "kj": 1e3, "cal": 4.184, "kcal": 4184, "wh": 3600, "kwh": 3.6e6, "ev": 1.602176634e-19, "btu": 1055.05585262},
+    "energy": {"j": 1, "kj": 1e3, "cal": 4.184, "kcal": 4184, "wh": 3600, "kwh": 3.6e6, "ev": 1.602176634e-19, "btu":
+               1055.05585262},
     "data": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "bit": 0.125},
     "pressure": {"pa": 1, "kpa": 1e3, "bar": 1e5, "atm": 101325, "psi": 6894.757293168, "mmhg": 133.322387415}}
-_SPELT = {"meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "mile": "mi", "yard": "yd",
-          "foot": "ft", "feet": "ft", "inch": "in", "inche": "in", "kilogram": "kg", "kilo": "kg", "gram": "g", "milligram": "mg", "tonne": "t", "pound": "lb", "lbs": "lb", "ounce": "oz",
-          "stone": "st", "liter": "l", "litre": "l", "milliliter": "ml", "gallon": "gal", "quart": "qt", "pint": "pt", "cups": "cup", "tablespoon": "tbsp", "teaspoon": "tsp",
-          "kmh": "km/h", "kph": "km/h", "knot": "kn", "hectare": "ha", "acres": "acre", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d",
-          "week": "wk", "year": "yr", "joule": "j", "calorie": "cal", "byte": "b", "kilobyte": "kb", "megabyte": "mb", "gigabyte": "gb", "bits": "bit",
-          "celsius": "c", "fahrenheit": "f", "kelvin": "k", "°c": "c", "°f": "f", "m²": "m2", "km²": "km2", "m³": "m3"}
+_SPELT = {"meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km", "centimeter": "cm", "centimetre": "cm",
+          "millimeter": "mm", "mile": "mi", "yard": "yd", "foot": "ft", "feet": "ft", "inch": "in", "inche": "in", "kilogram":
+          "kg", "kilo": "kg", "gram": "g", "milligram": "mg", "tonne": "t", "pound": "lb", "lbs": "lb", "ounce": "oz",
+          "stone": "st", "liter": "l", "litre": "l", "milliliter": "ml", "gallon": "gal", "quart": "qt", "pint": "pt", "cups":
+          "cup", "tablespoon": "tbsp", "teaspoon": "tsp", "kmh": "km/h", "kph": "km/h", "knot": "kn", "hectare": "ha",
+          "acres": "acre", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "wk",
+          "year": "yr", "joule": "j", "calorie": "cal", "byte": "b", "kilobyte": "kb", "megabyte": "mb", "gigabyte": "gb",
+          "bits": "bit", "celsius": "c", "fahrenheit": "f", "kelvin": "k", "°c": "c", "°f": "f", "m²": "m2", "km²": "km2",
+          "m³": "m3"}
 _TO_KELVIN: dict[str, Callable[[float], float]] = {"c": lambda t: t + 273.15, "f": lambda t: (t + 459.67) / 1.8, "k": lambda t: t}
 _FROM_KELVIN: dict[str, Callable[[float], float]] = {"c": lambda t: t - 273.15, "f": lambda t: t * 1.8 - 459.67, "k": lambda t: t}
 
@@ -198,7 +208,8 @@ def documents(query: str, place: dict[str, Any]) -> str:
         found = asking.search(place["collection"], query, asking.options({"sources": 4}), place.get("owner"))
     except StudioError as err:
         raise BadCall(told(err)) from err
-    parts = [{"number": one["number"], "source": " · ".join(filter(None, [one["title"], one["place"]])), "text": one["text"]} for one in found["sources"]]
+    parts = [{"number": one["number"], "source": " · ".join(filter(None, [one["title"], one["place"]])), "text": one["text"]}
+             for one in found["sources"]]
     return json.dumps({"results": parts} if parts else {"results": [], "note": "Nothing was found."}, ensure_ascii=False)
 
 
@@ -212,7 +223,9 @@ def python(code: str) -> str:
 
     try:
         tree = ast.parse(code)
-        if tree.body and isinstance(last := tree.body[-1], ast.Expr) and not (isinstance(last.value, ast.Call) and getattr(last.value.func, "id", "") == "print"):
+        last = tree.body[-1] if tree.body else None
+        prints = isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and getattr(last.value.func, "id", "") == "print"
+        if isinstance(last, ast.Expr) and not prints:
             shown = ast.parse("_shown = 0\nif _shown is not None: print(_shown)").body
             shown[0].value = last.value
             tree.body[-1:] = shown

@@ -52,7 +52,8 @@ def listed() -> list[dict[str, Any]]:
     if settings.shared():
         return []
     secrets = _secrets()
-    return [one | {"secrets": sorted(secrets.get(one["id"], {})), "connected": bool((c := _open.get(one["id"])) and c.alive)} for one in _load()]
+    open_ = {id for id, connection in list(_open.items()) if connection.alive}
+    return [one | {"secrets": sorted(secrets.get(one["id"], {})), "connected": one["id"] in open_} for one in _load()]
 
 
 def add(values: dict[str, Any], understood: bool) -> dict[str, Any]:
@@ -130,7 +131,8 @@ def tools(id: str) -> list[Tool]:
     def call(name: str) -> Any:
         return lambda given, _: connected(record).call(name, given)
 
-    return [Tool(full_name(record["name"], one["name"]), one["about"], one["schema"], call(one["name"]), record["name"], True) for one in connection.tools]
+    return [Tool(full_name(record["name"], one["name"]), one["about"], one["schema"], call(one["name"]), record["name"], True)
+            for one in connection.tools]
 
 
 def full_name(server: str, tool: str) -> str:
@@ -242,7 +244,8 @@ class Connection:
             cursor = None
             while True:
                 page = await session.list_tools(cursor)
-                self.tools += [{"name": tool.name, "about": self.clean((tool.description or "")[:2000]), "schema": tool.inputSchema} for tool in page.tools]
+                self.tools += [{"name": tool.name, "about": self.clean((tool.description or "")[:2000]), "schema": tool.inputSchema}
+                               for tool in page.tools]
                 cursor = page.nextCursor
                 if not cursor or len(self.tools) >= MOST_TOOLS:
                     break
@@ -316,7 +319,7 @@ def _checked(values: dict[str, Any], every: list[dict[str, Any]], known: dict[st
         except ValueError as err:
             raise StudioError(f"The command cannot be read: {err}.", "Close every quotation mark.", "command") from err
         if not parts:
-            raise StudioError("There is no command.", "Write the program and its arguments, e.g. npx -y @modelcontextprotocol/server-everything", "command")
+            raise StudioError("There is no command.", "Write the program and its arguments, e.g. python -m my_server", "command")
         if not shutil.which(parts[0]):
             raise StudioError(f"There is no program {parts[0]} on this machine.", "Give its whole path, or install it.", "command")
         return made | {"command": str(values["command"]).strip()[:4000]}
@@ -340,7 +343,8 @@ def _checked(values: dict[str, Any], every: list[dict[str, Any]], known: dict[st
 def _check_secrets(kind: str, secrets: dict[str, str]) -> None:
     for name, value in secrets.items():
         if not (_NAME if kind == "stdio" else _HEADER).fullmatch(name) or len(value) > 8000 or "\n" in value:
-            raise StudioError(f"'{name[:40]}' cannot be the name of a {'variable' if kind == 'stdio' else 'header'}, or its value has line breaks.",
+            what = "variable" if kind == "stdio" else "header"
+            raise StudioError(f"'{name[:40]}' cannot be the name of a {what}, or its value has line breaks.",
                               "Use letters, digits and _ (in headers -).", "secrets")
         if kind == "stdio" and name.upper() in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "STUDIO_HOME"):
             raise StudioError(f"{name} cannot be set here.", "Put it into the program's own start script.", "secrets")

@@ -289,3 +289,11 @@ def test_nobody_adds_a_server_by_accident_or_on_a_shared_studio(monkeypatch: pyt
         with pytest.raises(StudioError, match="others can reach"):
             call()
     assert api.tools()["mcp"] is False and api.tools()["servers"] == []
+
+
+def test_the_starter_is_given_tools_by_its_own_template() -> None:
+    """A real engine: one short tool fits into the starter's 512 tokens, all of them do not, and that is told with what to do."""
+    found = finish(api.tools_ask(None, {"model": "starter", "tools": ["clock"]}, "What colour is grass?")["id"], seconds=120)
+    assert not found["error"] and found["turns"][1]["role"] == "assistant" and found["turns"][1]["way"] == "native"
+    found = finish(api.tools_ask(None, {"model": "starter", "tools": [tool["name"] for tool in api.tools()["tools"]]}, "What colour is grass?")["id"], seconds=120)
+    assert "tokens long" in found["error"]["message"] and "Switch off tools" in found["error"]["hint"]
