@@ -2,10 +2,11 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
+  const COST = ["seconds", "tokens_per_second"];
   const isNumber = (v) => typeof v === "number" && isFinite(v);
   const text = (v) => (v === null || v === undefined ? "–" : typeof v === "boolean" ? t(v ? "is.on" : "is.off") : typeof v === "object" ? (v.length === 0 ? "–" : JSON.stringify(v)) : v === "" ? "–" : String(v));
   const how = (score) => ({ low: score.low_bound, high: score.high_bound });
-  const title = (score) => [score.title, score.task ? score.metric : studio.known(`chart.${score.metric}`) ? t(`chart.${score.metric}`) : score.metric.replaceAll("_", " ")].filter(Boolean).join(" · ");
+  const title = (score) => [score.title, score.task ? score.metric : t(`is.own.${score.metric}`)].filter(Boolean).join(" · ");
 
   /** A difference with its interval, coloured where it is sure. */
   studio.insightChange = (one, metric) => {
@@ -45,10 +46,10 @@
     draw(place, { entries, fields, scores, effects }) {
       const names = entries.map((entry, i) => `<th scope="col"><button type="button" class="st-link" data-run="${esc(entry.run)}">${esc(entry.label)}</button><small>${esc(i ? studio.methodOf(entry.kind, entry.method).title : t("is.ablation.first"))}</small></th>`).join("");
       const setting = (field) => `<tr><th scope="row"><b>${esc(field.title)}</b><small>${esc(field.name)}</small></th>${field.values.map((value, i) => `<td class="${i && JSON.stringify(value) !== JSON.stringify(field.values[0]) ? "is-changed" : ""}">${esc(text(value))}</td>`).join("")}</tr>`;
-      const score = (one) => `<tr><th scope="row"><b>${esc(title(one))}</b><small>${esc(one.task ? "" : t("is.ablation.own"))}${one.higher_is_better ? "" : " ↓"}</small></th>${one.values.map((value, i) => (value ? `<td class="ev-cell${one.best === i ? " ev-best" : ""}"><span class="ev-value">${esc(one.metric === "seconds" ? studio.duration(value.value) : studio.evalNumber(value.value, how(one)))}${isNumber(value.stderr) ? `<small> ± ${esc(studio.num(one.high_bound === 1 ? 100 * value.stderr : value.stderr, 2))}</small>` : ""}</span>${i ? studio.insightChange(value, how(one)) : ""}</td>` : `<td><span class="st-muted">${esc(t("is.ablation.missing"))}</span></td>`)).join("")}</tr>`;
+      const score = (one) => `<tr><th scope="row"><b>${esc(title(one))}</b><small>${esc(one.task ? "" : t("is.ablation.own"))}${one.higher_is_better ? "" : " ↓"}</small></th>${one.values.map((value, i) => (value ? `<td class="ev-cell${one.best === i ? " ev-best" : ""}"><span class="ev-value">${esc(one.metric === "seconds" ? studio.duration(value.value) : studio.evalNumber(value.value, how(one)))}${isNumber(value.stderr) ? `<small> ± ${esc(studio.num(one.high_bound === 1 ? 100 * value.stderr : value.stderr, 2))}</small>` : ""}</span>${i && !COST.includes(one.metric) ? studio.insightChange(value, how(one)) : ""}</td>` : `<td><span class="st-muted">${esc(t("is.ablation.missing"))}</span></td>`)).join("")}</tr>`;
       const part = (key) => `<tr class="is-part"><th scope="rowgroup" colspan="${entries.length + 1}">${esc(t(key))}</th></tr>`;
       const effect = (one) => `<tr><th scope="row"><b>${esc(one.title)}</b><small>${esc(entries[one.a].label)} → ${esc(entries[one.b].label)}</small></th><td>${esc(t("is.ablation.from_to", { a: text(one.from), b: text(one.to) }))}</td>${shown.map((s) => { const found = one.scores.find((each) => each.task === s.task && each.metric === s.metric); return `<td class="ev-cell">${found ? studio.insightChange(found, how(s)) : "–"}</td>`; }).join("")}</tr>`;
-      const shown = scores.filter((s) => s.task || !["seconds", "tokens_per_second"].includes(s.metric));
+      const shown = scores.filter((s) => s.task || !COST.includes(s.metric));
       place.innerHTML = `<div class="ev-scroll" tabindex="0" role="region" aria-label="${esc(t("is.compare.ablation"))}"><table class="st-table ev-table is-table"><thead><tr><th></th>${names}</tr></thead><tbody>${part("is.ablation.setting")}${fields.map(setting).join("") || `<tr><td colspan="${entries.length + 1}" class="st-muted">${esc(t("is.ablation.same"))}</td></tr>`}${part("is.ablation.score")}${scores.map(score).join("") || `<tr><td colspan="${entries.length + 1}" class="st-muted">${esc(t("is.ablation.no_scores"))}</td></tr>`}</tbody></table></div>
         ${effects.length && shown.length ? `<h2>${esc(t("is.ablation.effects"))}</h2><p class="st-muted">${esc(t("is.ablation.effects.about"))}</p><div class="ev-scroll" tabindex="0" role="region" aria-label="${esc(t("is.ablation.effects"))}"><table class="st-table ev-table is-table"><thead><tr><th scope="col">${esc(t("is.ablation.setting"))}</th><th></th>${shown.map((s) => `<th scope="col">${esc(title(s))}${s.higher_is_better ? "" : " ↓"}</th>`).join("")}</tr></thead><tbody>${effects.map(effect).join("")}</tbody></table></div>` : ""}`;
     }

@@ -83,12 +83,17 @@
       place.innerHTML = `<div class="is is-page"><header class="ev-part-head"><h1>${esc(t("eval.view.errors"))}</h1><div class="ev-tools"><select data-run aria-label="${esc(t("is.errors.runs"))}"></select><button type="button" class="st-btn st-small" data-report>${esc(t("is.board.report"))}</button><button type="button" class="st-btn st-small" data-new>${esc(t("is.errors.new"))}</button></div></header><div data-none></div><div data-analysis hidden></div></div>`;
       this.$ = (selector) => place.querySelector(selector);
       this.analysis = new Analysis(this.$("[data-analysis]"), { told: ({ group }) => studio.evalAddress({ analysis: this.run, group }) });
+      studio.poll(place, 3000, () => this.runs || this.busy || !this.wanted || this.show(this.wanted));  // a server that was busy at first is asked again
       this.$("select[data-run]").onchange = (event) => this.open(event.target.value);
       place.addEventListener("click", (event) => { const { dataset } = event.target.closest("button") || {}; if (dataset?.new !== undefined) studio.sortErrors(); if (dataset?.report !== undefined) studio.reportRuns([this.analysis.found.sides[0].run, this.run]); });
     }
 
-    async show({ analysis = "", group = "" } = {}) {
-      const runs = (await studio.insight.list()).filter((run) => run.part === "analysis"), select = this.$("select[data-run]");
+    async show(wanted = {}) {
+      const { analysis = "", group = "" } = (this.wanted = wanted);
+      this.busy = true;
+      let runs;
+      try { runs = this.runs = (await studio.insight.list()).filter((run) => run.part === "analysis"); } finally { this.busy = false; }
+      const select = this.$("select[data-run]");
       select.innerHTML = runs.map((run) => `<option value="${esc(run.id)}">${esc(run.label)} · ${esc(studio.ago(run.ended))}</option>`).join("");
       const wanted = [analysis, this.run, runs[0]?.id].find((id) => runs.some((run) => run.id === id));
       select.hidden = this.$("[data-report]").hidden = this.$("[data-new]").hidden = !runs.length;
@@ -109,7 +114,8 @@
     const answer = await studio.insight.ask(t("is.errors.new.title"), t("is.errors.none.hint"), t("is.errors.new"), { parts: ["evaluation"], most: 8, held });
     if (!answer) return;
     try {
-      const run = await studio.call("submit", { values: { kind: "eval", method: "analyse", runs: answer.runs } });
+      const names = (await studio.insight.list()).filter((one) => answer.runs.includes(one.id)).map((one) => one.label).join(", ");
+      const run = await studio.call("submit", { values: { kind: "eval", method: "analyse", runs: answer.runs, name: studio.insight.named("is.errors.name", { names }) } });
       window.dispatchEvent(new CustomEvent("studio:runs"));
       studio.evalOpen(run.id);
     } catch (error) { studio.failed(error); }

@@ -12,6 +12,7 @@
         <div data-two data-pairs></div><div data-ablation hidden></div></div>`;
       this.$ = (selector) => place.querySelector(selector);
       this.ablation = new studio.Ablation(this.$("[data-ablation]"));
+      studio.poll(place, 3000, () => this.runs || this.busy || !this.wanted || this.show(this.wanted));  // a server that was busy at first is asked again
       place.addEventListener("click", (event) => this.click(event));
       place.addEventListener("change", (event) => {
         const { side, tasks } = event.target.dataset;
@@ -20,9 +21,11 @@
       });
     }
 
-    async show({ mode = "", a = "", b = "", runs = "" } = {}) {
+    async show(wanted = {}) {
+      const { mode = "", a = "", b = "", runs = "" } = (this.wanted = wanted);
       if (mode || runs) this.mode = mode === "ablation" || runs ? "ablation" : "two"; else if (a || b) this.mode = "two";
-      this.runs = (await studio.insight.list()).filter((run) => run.part === "evaluation");
+      this.busy = true;
+      try { this.runs = (await studio.insight.list()).filter((run) => run.part === "evaluation"); } finally { this.busy = false; }
       const all = this.runs.flatMap((run) => run.models.map((model) => `${run.id}/${model.ref}`)), fits = (key) => (all.includes(key) ? key : "");
       const two = this.runs.find((run) => run.models.length > 1);
       this.a = fits(a) || fits(this.a) || (two ? `${two.id}/${two.models[0].ref}` : all[1] || "");
@@ -35,7 +38,7 @@
       for (const button of this.place.querySelectorAll("[data-mode]")) button.setAttribute("aria-pressed", button.dataset.mode === this.mode);
       for (const part of this.place.querySelectorAll("[data-two]")) part.hidden = this.mode !== "two";
       this.$("[data-ablation]").hidden = this.mode !== "ablation";
-      const options = (held) => this.runs.map((run) => `<optgroup label="${esc(run.label)} · ${esc(studio.ago(run.ended))}">${run.models.map((model) => { const key = `${run.id}/${model.ref}`; return `<option value="${esc(key)}" ${key === held ? "selected" : ""}>${esc(model.label)}</option>`; }).join("")}</optgroup>`).join("");
+      const options = (held) => this.runs.map((run) => `<optgroup label="${esc(run.label)} · ${esc(studio.ago(run.ended))}">${run.models.map((model) => { const key = `${run.id}/${model.ref}`; return `<option value="${esc(key)}" ${key === held ? "selected" : ""}>${esc(`${model.label} · ${run.label}`)}</option>`; }).join("")}</optgroup>`).join("");
       for (const side of ["a", "b"]) this.$(`[data-side="${side}"]`).innerHTML = options(this[side]);
     }
 

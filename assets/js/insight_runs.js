@@ -65,6 +65,9 @@
     new Runs(place, { parts, held: form.read(spec).map((ref) => ref.replace(/^run:/, "")), changed: (ids) => { field.value = ids.map((id) => `run:${id}`).join("\n"); field.dispatchEvent(new Event("input", { bubbles: true })); form.touched.add(spec.name); } });
   };
 
-  studio.insight = { list, ask, over, fresh: () => (asked = null), PARTS };
+  /** A name of a run from other names, without what a name must not have. */
+  const named = (key, values) => t(key, values).replace(/[\/\\<>"'\n]/g, " ").slice(0, 80).trim();
+
+  studio.insight = { named, list, ask, over, fresh: () => (asked = null), PARTS };
   for (const name of ["studio:runs", "studio:runs-ended"]) window.addEventListener(name, () => (asked = null));
 })();

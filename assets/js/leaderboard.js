@@ -15,6 +15,7 @@
       this.$("[data-find]").oninput = (event) => { this.filter = event.target.value.toLowerCase(); this.draw(); };
       this.$("[data-asked]").onchange = (event) => { this.asked = event.target.checked; this.draw(); };
       place.addEventListener("click", (event) => this.click(event));
+      studio.poll(place, 3000, () => this.found || this.load());  // a server that was busy at first is asked again
       place.addEventListener("change", (event) => { const ref = event.target.dataset.choose; if (ref) { this.chosen[event.target.checked ? "add" : "delete"](ref); this.bar(); } });
     }
 
@@ -91,5 +92,5 @@
   }
 
   let board = null;
-  studio.evalView("leaderboard", { order: 60, shown(place) { board ??= new Board(place); board.load(); } });
+  studio.evalView("leaderboard", { order: 60, shown(place) { board ? board.load() : (board = new Board(place)); } });
 })();

@@ -9,7 +9,7 @@
       `<label class="st-line">${esc(t("is.report.name"))}<input type="text" name="title" maxlength="120" placeholder="${esc(t("is.report.name.hint"))}"></label><label class="st-line">${esc(t("is.report.notes"))}<textarea name="notes" rows="3" maxlength="20000" placeholder="${esc(t("is.report.notes.hint"))}"></textarea></label>`);
     if (!answer) return;
     try {
-      const run = await studio.call("submit", { values: { kind: "eval", method: "report", runs: answer.runs, title: answer.title.trim(), notes: answer.notes } });
+      const run = await studio.call("submit", { values: { kind: "eval", method: "report", runs: answer.runs, title: answer.title.trim(), notes: answer.notes, name: answer.title.trim() ? studio.insight.named("is.report.run", { name: answer.title.trim() }) : "" } });
       window.dispatchEvent(new CustomEvent("studio:runs"));
       studio.evalOpen(run.id);
     } catch (error) { studio.failed(error); }

@@ -201,7 +201,7 @@ def _label(row: dict[str, Any]) -> str:
         data = shipped_datasets().get(data[8:], {}).get("title", data[8:])
     first = _title(row) if row["kind"] == "data" else _model(model)
     words = [first, _title(row) if row["kind"] == "quantize" else (row["kind"] == "data" and row["name"]) or _short(data)]
-    return " · ".join(word for word in words if word) or f"{row['kind']} {row['method']}"
+    return " · ".join(word for word in words if word) or _title(row)
 
 
 def _title(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 MOST = 10  # topics that are looked for by themselves
 FEWEST = 16  # questions below which there are no topics
+COMMON = 0.6  # share of the questions that may have a word which tells topics apart
 _SAMPLE = 2000  # rows that the silhouette is taken of
 _WIDTH = 48
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
@@ -67,7 +68,7 @@ def _vectors(texts: list[str], model: Path | None, seed: int) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
-        table = TfidfVectorizer(tokenizer=terms, token_pattern=None, lowercase=False, sublinear_tf=True, max_df=0.6,
+        table = TfidfVectorizer(tokenizer=terms, token_pattern=None, lowercase=False, sublinear_tf=True, max_df=COMMON,
                                 min_df=2 if len(texts) > 40 else 1).fit_transform(texts)
     except ValueError:  # no word is left: all questions have the same, or none
         return np.zeros((len(texts), 1))
@@ -83,11 +84,12 @@ def names(texts: list[str], labels: list[int], most: int = 3) -> list[str]:
         counts[label].update(set(terms(text)))
     sizes = Counter(labels)
     everywhere = sum(counts, Counter())
+    common = {word for word, n in everywhere.items() if n > COMMON * len(texts)}
     mean = sum(everywhere.values()) / len(counts)
     made: list[str] = []
     for label, own in enumerate(counts):
         weight = {word: n / max(1, sizes[label]) * math.log(1 + mean / everywhere[word]) for word, n in own.items()
-                  if n >= 2 or sizes[label] < 4}
+                  if (n >= 2 or sizes[label] < 4) and word not in common}
         chosen = sorted(weight, key=lambda word: (-weight[word], word))[:most]
         name = ", ".join(chosen) or f"topic {label + 1}"
         made.append(name if name not in made else f"{name} ({label + 1})")
