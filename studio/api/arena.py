@@ -25,7 +25,7 @@ def arena(voter: str | None = None) -> dict[str, Any]:
     except StudioError:
         count = 0  # it was deleted since; typing a prompt still works
     return found | {"models": [{"ref": ref, "label": session.label_of(ref)} for ref in found["models"]], "prompts": count,
-                    "may_change": pool.may_change(voter), "votes": len(battles.voted())}
+                    "may_change": pool.may_change(voter), "votes": len(battles.votes())}
 
 
 def arena_setup(values: dict[str, Any], voter: str | None = None) -> dict[str, Any]:
@@ -111,13 +111,13 @@ def arena_table(tag: str = "") -> dict[str, Any]:
     from studio.arena import battles, ratings
     from studio.chat import session
 
-    rows = battles.voted()
+    rows = battles.votes()
     tags = Counter(row["tag"] for row in rows if row["tag"])
     rows = [row for row in rows if not tag or row["tag"] == tag]
     outcomes = [battles.outcome(row) for row in rows]
-    table = [{"ref": row.pop("name")} | row for row in ratings.table(outcomes)] if outcomes else []
-    labels = {row["ref"]: session.label_of(row["ref"]) for row in table}
+    table = [{"ref": row["name"]} | {key: value for key, value in row.items() if key != "name"} for row in ratings.kept(outcomes)]
     matrix = ratings.matrix(outcomes)
+    labels = {ref: session.label_of(ref) for ref in {row["ref"] for row in table} | set(matrix["names"])}
     return {"table": [row | {"label": labels[row["ref"]]} for row in table], "tags": dict(tags), "votes": len(rows),
             "matrix": matrix | {"labels": [labels[name] for name in matrix["names"]]},
             "both_bad": sum(row["vote"] == "bad" for row in rows)}

@@ -17,7 +17,7 @@ from collections import Counter
 from itertools import combinations
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from studio.chat import session
 from studio.chat.client import Stop
@@ -111,13 +111,11 @@ def digest(messages: list[dict[str, str]]) -> str:
 def _pair(models: list[str], mark: str, voter: str | None, drawn: random.Random) -> tuple[str, str]:
     """The two that met least, among those that this voter has not yet judged on this prompt as long as there are such."""
     met: Counter[frozenset[str]] = Counter()
-    judged: set[frozenset[str]] = set()
+    fought = select(table.c.a, table.c.b, func.count()).where(table.c.state != "failed").group_by(table.c.a, table.c.b)
     with reading() as db:
-        for row in db.execute(select(table.c.a, table.c.b, table.c.digest, table.c.voter).where(table.c.state != "failed")):
-            pair = frozenset((row.a, row.b))
-            met[pair] += 1
-            if row.digest == mark and row.voter == voter:
-                judged.add(pair)
+        for a, b, times in db.execute(fought):
+            met[frozenset((a, b))] += times
+        judged = {frozenset((a, b)) for a, b, _ in db.execute(fought.where(table.c.digest == mark, table.c.voter == voter))}
     pairs = [frozenset(pair) for pair in combinations(models, 2)]
     fresh = [pair for pair in pairs if pair not in judged] or pairs
     least = min(met[pair] for pair in fresh)
@@ -232,6 +230,13 @@ def voted(tag: str = "", models: list[str] | None = None, voter: str | None = No
     with reading() as db:
         rows = [dict(row) for row in db.execute(query).mappings()]
     return [row for row in rows if not models or (row["a"] in models and row["b"] in models)]
+
+
+def votes() -> list[dict[str, Any]]:
+    """``{a, b, vote, tag}`` of every battle that was voted on, in the order of the votes."""
+    with reading() as db:
+        return [dict(row) for row in db.execute(select(table.c.a, table.c.b, table.c.vote, table.c.tag).where(
+            table.c.state == "voted").order_by(table.c.voted, table.c.id)).mappings()]
 
 
 def outcome(row: dict[str, Any]) -> tuple[str, str, float]:

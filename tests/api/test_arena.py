@@ -83,16 +83,16 @@ def test_only_who_asked_for_a_battle_votes_on_it(two):
 def test_sides_are_drawn_and_the_ranking_follows_the_votes(two, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Question {i}?", "completion": "x", "topic": f"t{i % 2}"}) + "\n"
-                               for i in range(8)))
+                               for i in range(16)))
     api.arena_setup({"models": two, "dataset": str(prompts), "tag": "topic"})
-    votes = [played(lambda battle, i=i: polite(battle) if i % 4 else "tie") for i in range(8)]
+    votes = [played(lambda battle, i=i: polite(battle) if i % 4 else "tie") for i in range(16)]
     assert {vote["vote"] for vote in votes} == {"a", "b", "tie"}, "left and right are drawn"
-    assert len({vote["prompt"][-1]["content"] for vote in votes}) == 8, "no prompt twice while there are fresh ones"
+    assert len({vote["prompt"][-1]["content"] for vote in votes}) == 16, "no prompt twice while there are fresh ones"
     found = api.arena_table()
-    assert [row["ref"] for row in found["table"]] == two and found["votes"] == 8
-    assert (found["table"][0]["wins"], found["table"][0]["ties"], found["table"][0]["losses"]) == (6, 2, 0)
+    assert [row["ref"] for row in found["table"]] == two and found["votes"] == 16
+    assert (found["table"][0]["wins"], found["table"][0]["ties"], found["table"][0]["losses"]) == (12, 4, 0)
     assert found["matrix"]["share"][found["matrix"]["names"].index(two[0])][found["matrix"]["names"].index(two[1])] == 7 / 8
-    assert found["tags"] == {"t0": 4, "t1": 4} and api.arena_table("t1")["votes"] == 4
+    assert found["tags"] == {"t0": 8, "t1": 8} and api.arena_table("t1")["votes"] == 8
 
 
 def test_votes_become_preferences_that_alignment_reads(two):

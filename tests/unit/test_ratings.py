@@ -90,3 +90,32 @@ def test_the_matrix_counts_both_sides():
     assert found["names"] == ["a", "b", "c"]
     assert found["battles"] == [[0, 3, 1], [3, 0, 0], [1, 0, 0]]
     assert found["share"] == [[None, 0.5, 1.0], [0.5, None, None], [0.0, None, None]]
+
+
+def test_the_same_battles_are_rated_once_and_who_watches_does_not_wait(monkeypatch):
+    import threading
+
+    from studio.arena import ratings
+
+    calls, going, go_on = [], threading.Event(), threading.Event()
+
+    def slow(battles, **_):
+        calls.append(len(battles))
+        if len(calls) > 1:
+            going.set()
+            go_on.wait(10)
+        return [{"name": "a", "battles": len(battles)}]
+
+    monkeypatch.setattr(ratings, "table", slow)
+    monkeypatch.setattr(ratings, "_last", {"battles": (), "table": []})
+    one = [("a", "b", 1.0)]
+    assert ratings.kept([]) == []
+    assert ratings.kept(one) == ratings.kept(one) == [{"name": "a", "battles": 1}] and calls == [1]
+    worker = threading.Thread(target=ratings.kept, args=(one * 2,))
+    worker.start()
+    assert going.wait(10)
+    assert ratings.kept(one * 3) == [{"name": "a", "battles": 1}], "the ranking of a moment ago, at once"
+    go_on.set()
+    worker.join(10)
+    assert ratings.kept(one * 2) == [{"name": "a", "battles": 2}] and calls == [1, 2]
+    assert ratings.kept([("c", "d", 0.0)]) == [{"name": "a", "battles": 1}], "other battles: never the ranking of these"
