@@ -95,11 +95,11 @@
       try { runs = this.runs = (await studio.insight.list()).filter((run) => run.part === "analysis"); } finally { this.busy = false; }
       const select = this.$("select[data-run]");
       select.innerHTML = runs.map((run) => `<option value="${esc(run.id)}">${esc(run.label)} · ${esc(studio.ago(run.ended))}</option>`).join("");
-      const wanted = [analysis, this.run, runs[0]?.id].find((id) => runs.some((run) => run.id === id));
+      const shown = [analysis, this.run, runs[0]?.id].find((id) => runs.some((run) => run.id === id));
       select.hidden = this.$("[data-report]").hidden = this.$("[data-new]").hidden = !runs.length;
-      this.$("[data-analysis]").hidden = !wanted;
-      this.$("[data-none]").innerHTML = wanted ? "" : `<div class="st-empty"><b>${esc(t("is.errors.none"))}</b><p>${esc(t("is.errors.none.hint"))}</p><button type="button" class="st-btn st-primary" data-new>${esc(t("is.errors.new"))}</button></div>`;
-      if (wanted) { select.value = wanted; await this.open(wanted, wanted === this.run && !group ? this.analysis.group : group); }
+      this.$("[data-analysis]").hidden = !shown;
+      this.$("[data-none]").innerHTML = shown ? "" : `<div class="st-empty"><b>${esc(t("is.errors.none"))}</b><p>${esc(t("is.errors.none.hint"))}</p><button type="button" class="st-btn st-primary" data-new>${esc(t("is.errors.new"))}</button></div>`;
+      if (shown) { select.value = shown; await this.open(shown, shown === this.run && !group ? this.analysis.group : group); }
     }
 
     async open(run, group = "") {
