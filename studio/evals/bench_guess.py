@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from studio.datasets import numeric
+from studio.datasets.verify import normalised
 from studio.evals.bench_items import LISTED, SAMPLE, Source
 from studio.evals.templates import as_text
 
@@ -93,7 +94,7 @@ def _answered(rows: list[dict[str, Any]], asked: str, answer: str) -> tuple[dict
             f"'{answer}' has only {len(counts)} different values: they are taken as options."]
     words = sorted(len(text.split()) for text in said)
     if words and words[len(words) // 2] <= 4:
-        return values | {"metric": "exact", "options": {"loose": True}}, [f"'{answer}' holds short answers."]
+        return values | {"metric": "exact"} | ({"options": {"loose": True}} if all(map(normalised, said)) else {}), [f"'{answer}' holds short answers."]
     return values | {"metric": "rouge"}, [f"'{answer}' holds longer answers, which can be said in many words; a judge is the other way."]
 
 

@@ -168,7 +168,8 @@ class Exact(Metric):
     Options = ExactOptions
 
     def score(self, answer: str, item: Item) -> Scored:
-        if self.options.loose:
+        # brackets alone, as in BIG-Bench Hard's Dyck languages, would be nothing without punctuation
+        if self.options.loose and any(verify.normalised(text) for text in item["references"]):
             return _verdict("normalised", answer, item, "exact_match")
         right = any(answer.strip() == text.strip() for text in item["references"])
         return Scored({"exact_match": float(right)}, "" if right else _expected(item))

@@ -49,7 +49,8 @@ def test_every_metric_says_what_it_is() -> None:
 
 @pytest.mark.parametrize(("answer", "right", "loose", "expected"), [
     (" Paris ", ["Paris"], False, 1.0), ("paris", ["Paris"], False, 0.0), ("paris.", ["The Paris"], True, 1.0), ("Rome", ["Paris", "Rome"], False, 1.0),
-    ("", ["Paris"], False, 0.0), ("", ["Paris"], True, 0.0), ("Париж", ["париж"], True, 1.0), ("Paris, France", ["Paris"], True, 0.0)])
+    ("", ["Paris"], False, 0.0), ("", ["Paris"], True, 0.0), ("Париж", ["париж"], True, 1.0), ("Paris, France", ["Paris"], True, 0.0),
+    (" ] ) ", ["] )"], True, 1.0), ("] ]", ["] )"], True, 0.0)])
 def test_exact(answer: str, right: list[str], loose: bool, expected: float) -> None:
     assert score("exact", answer, *right, options={"loose": loose}) == {"exact_match": expected}
 
