@@ -144,7 +144,7 @@ def _settings(found: facts.Facts) -> list[Section]:
         changed = reasons.changed(row)
         blocks: list[Any] = []
         if changed:
-            blocks.append(Table(["Setting", "Value", "Default", "Why"], [[f"{one['title']} ({one['name']})", value_text(one["value"])[:400],
+            blocks.append(Table(["Setting", "Value", "Default", "Why"], [[one["title"] if f"({one['name']})" in one["title"] else f"{one['title']} ({one['name']})", value_text(one["value"])[:400],
                                                                             Cell(value_text(one["default"])[:200], "muted"), one["why"]] for one in changed],
                                 wide=(30, 28, 18, 24)))
         else:
