@@ -215,7 +215,7 @@ def ask(job: Job, lm: Any, recipe: Any, templated: bool) -> dict[str, Any]:
     better = job.task.higher_is_better()
     read = {name: {"higher_is_better": bool(better.get(name.split(",")[0], True))} | (
         {"low": 0.0, "high": 1.0} if name.split(",")[0] in _SHARES or _share(name, found, job) else {}) for name in scores}
-    main = next((name for name in scores if name.split(",")[0] == job.main), next(iter(scores), ""))
+    main = next((name for name in scores if name.split(",")[0] == job.main), next(iter(scores), job.main))
     return {"samples": _samples(job, found["samples"][job.task.task_name], filters), "scores": scores, "metrics": read, "main": main,
             "requests": len(instances or []), "figures": {key: value for key, value in figures.items() if not callable(value)}}
 

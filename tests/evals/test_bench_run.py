@@ -14,7 +14,7 @@ import pytest
 from studio import sandbox
 from studio.evals import bench, bench_items, bench_task, tasks
 from tests.llm_stand_in import StandIn
-from tests.train.conftest import QUESTIONS
+from tests.train.conftest import QUESTIONS, events
 
 GENERATED = {"exact": {}, "fuzzy": {}, "number": {}, "regex": {"options": {"pattern": "[aeiou]"}}, "rouge": {}, "bleu": {}, "chrf": {},
              "json_schema": {"options": {"json_schema": '{"type": "object"}'}}}
@@ -124,12 +124,17 @@ def test_a_run_of_the_studio_keeps_ids_tags_and_scores(tiny: Path, data: str, tm
     from studio.jobs.context import Context
 
     names = [made(data, "multiple_choice"), made(data, "fuzzy"), made(data, "bleu", options={"tokenize": "char"})]
-    recipe = Harness.Recipe(models=[str(tiny)], tasks=[f"bench:{name}" for name in names], batch_size=4, bootstrap_iters=0)
-    Harness.check(recipe)
     run = tmp_path / "run"
     run.mkdir()
     ctx = Context(run)
-    summary = Harness.run(recipe, ctx)
+    with StandIn(lambda asked: "I would rather not say.") as judge:
+        silent = made(data, "judge", options={"judge": judge.address})
+        recipe = Harness.Recipe(models=[str(tiny)], tasks=[f"bench:{name}" for name in [*names, silent]], batch_size=4, bootstrap_iters=0)
+        Harness.check(recipe)
+        summary = Harness.run(recipe, ctx)
+    assert any(event["code"] == "undecided" and "5 of 5 answers" in event["message"] for event in events(run, "warning"))
+    assert "bench:judge/judge_score" not in summary["table"][0], "no score in place of a low one"
+    names.append(silent)
     figures = opened(ctx.output)
     lines = list(samples(ctx.output))
     assert set(figures["tasks"]) == {f"bench:{name}" for name in names} and figures["tasks"]["bench:fuzzy"]["main"] == "fuzzy"
@@ -138,7 +143,7 @@ def test_a_run_of_the_studio_keeps_ids_tags_and_scores(tiny: Path, data: str, tm
         docs = [json.loads(line) for line in (tasks.benchmarks() / name / "test.jsonl").open()]
         mine = [line for line in lines if line["task"] == f"bench:{name}"]
         assert [line["id"] for line in mine] == [doc["id"] for doc in docs] and [line["tags"] for line in mine] == [doc["tags"] for doc in docs]
-        assert all(line["scores"] for line in mine), name
+        assert all(bool(line["scores"]) == (name != silent) for line in mine), name
 
 
 def test_a_benchmark_that_lost_its_files_says_so(tiny: Path, data: str, tmp_path: Path) -> None:
