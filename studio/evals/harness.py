@@ -280,6 +280,9 @@ class Run:
             self.step(job.docs, 0)
             return
         self.results.task(job.name, job.title, found["main"], found["metrics"], about=job.about)
+        if silent := sum(not sample.scores for sample in found["samples"]):
+            self.ctx.warning("undecided", f"{label}, {job.title}: {silent} of {len(found['samples'])} answers have no score.",
+                             "Of a benchmark with a judge: it never gave a mark in form. Choose another judge.")
         if watch.cut:
             self.ctx.warning("cut", f"{label}, {job.title}: {watch.cut} of {found['requests']} prompts were longer than the model reads "
                              "and lost their beginning.", "Choose a model with a longer context, or fewer examples.")
