@@ -10,7 +10,7 @@
     const values = {};
     place.innerHTML = `<header><h2>${esc(t("lab.spec"))}</h2><p class="st-muted">${esc(t("lab.spec.about"))}</p></header>
       <div class="lt-bar"><button type="button" class="st-btn st-small" data-assistant></button><button type="button" class="st-link" data-none hidden>${esc(t("lab.spec.none"))}</button></div>
-      <form><div class="ld-set">${SHOWN.map((name) => `<label><span>${esc(t(`lab.spec.set.${name}`))}</span><input name="${name}" inputmode="decimal" placeholder="${facts.speculative[name][0]}"></label>`).join("")}</div><button type="submit" class="st-btn st-primary">${esc(t("lab.spec.run"))}</button></form><div class="ls-found" aria-live="polite"></div>`;
+      <form><div class="ld-set">${SHOWN.map((name) => `<label><span>${esc(t(`lab.spec.set.${name}`))}</span><input name="spec-${name}" inputmode="decimal" placeholder="${facts.speculative[name][0]}"></label>`).join("")}</div><button type="submit" class="st-btn st-primary">${esc(t("lab.spec.run"))}</button></form><div class="ls-found" aria-live="polite"></div>`;
     const $ = (selector) => place.querySelector(selector);
     const named = () => {
       $("[data-assistant]").dataset.ref = assistant;
@@ -30,7 +30,7 @@
     $("form").onsubmit = async (event) => {
       event.preventDefault();
       if (busy) return;
-      for (const input of place.querySelectorAll("input")) values[input.name] = input.value.trim() === "" ? null : input.value.trim();
+      for (const input of place.querySelectorAll("input")) values[input.name.slice(5)] = input.value.trim() || null;
       [busy, error] = [true, null];
       $("[type=submit]").disabled = true;
       draw();

@@ -1,12 +1,14 @@
 """Our engines beside other servers of the same model: tokens/s that the same client sees, as ratios in one run.
 
-The starter in 32 bits, one thread, 200 sampled tokens an answer, 1 and 4 askers at once; rounds alternate, the median counts.
-``transformers serve`` is the library's own server; llama.cpp's own is the one of xllamacpp, asked without our engine before it.
+A starter without an end of its turn, in 32 bits, one thread, 200 sampled tokens an answer, 1 and 4 askers at once; rounds alternate, the median counts.
+``transformers serve`` is the library's own server (it needs the ``openai`` package, which may lie anywhere on ``PYTHONPATH``); llama.cpp's own is the one of xllamacpp, asked without our engine before it.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -36,6 +38,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def babbler(folder: Path) -> Path:
+    """The starter with another token as the end of a turn: it talks on. llama.cpp knows the usual one by its name, too."""
+    from studio import settings
+
+    made = shutil.copytree(settings.STARTER, folder / "babbler")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (made / name).exists():
+            (made / name).write_text((made / name).read_text().replace("<|im_end|>", "<|no_end|>"))
+    for name, key, value in (("tokenizer_config.json", "eos_token", "<|pad|>"), ("config.json", "eos_token_id", 0),
+                             ("generation_config.json", "eos_token_id", 0)):
+        (made / name).write_text(json.dumps(json.loads((made / name).read_text()) | {key: value}))
+    return made
+
+
 def speed(endpoint, askers: int, seed: int) -> float:
     """Tokens/s of so many answers at once, counted by the server's own usage."""
     from studio.chat import client
@@ -50,20 +66,20 @@ def speed(endpoint, askers: int, seed: int) -> float:
     began = time.perf_counter()
     [t.start() for t in threads]
     [t.join() for t in threads]
+    assert sum(made) > 0.5 * TOKENS * askers, f"the answers ended before their time: {made}"
     return sum(made) / (time.perf_counter() - began)
 
 
-def theirs(log):
+def theirs(model: Path, log):
     """(process, endpoint) of ``transformers serve``, or its process alone where it did not come up."""
-    from studio import settings
     from studio.chat import client
     from studio.errors import StudioError
 
     port = free_port()
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(settings.STARTER), "--port", str(port), "--device", "cpu",
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--port", str(port), "--device", "cpu",
                "--dtype", "float32", "--default-seed", "0"]
     process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    endpoint = client.Endpoint(f"http://127.0.0.1:{port}/v1", str(settings.STARTER), remote=True)
+    endpoint = client.Endpoint(f"http://127.0.0.1:{port}/v1", str(model), remote=True)
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -78,18 +94,18 @@ def rows():
     """Yields (what, measured, aim)."""
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as home, open(Path(home) / "serve.log", "wb") as log:
         os.environ |= {"STUDIO_HOME": home, "OMP_NUM_THREADS": "1", "ATELIER_THREADS": "1"}
-        from studio import settings
         from studio.chat import client, manager
         from studio.gguf import convert
 
+        model = babbler(Path(home))
         file = Path(home) / "starter-f32" / "starter-f32.gguf"
         file.parent.mkdir()
-        convert.convert(settings.STARTER, file, "f32")
-        process, library = theirs(log)
+        convert.convert(model, file, "f32")
+        process, library = theirs(model, log)
         bare = subprocess.Popen([sys.executable, "-c", _LLAMA, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                                 text=True)
         try:
-            ours, ggufs = manager.engine_for("starter"), manager.engine_for(str(file.parent))
+            ours, ggufs = manager.engine_for(str(model)), manager.engine_for(str(file.parent))
             address, key = bare.stdout.readline().split()
             llama = client.Endpoint(f"{address}/v1", "starter", key, remote=True)
             pairs = [("transformers engine over transformers serve", ours, library), ("GGUF engine over llama.cpp's own server", ggufs, llama)]
