@@ -127,3 +127,8 @@ def test_the_models_of_an_evaluation_are_entries_and_a_sweep_its_trials():
     assert [field["name"] for field in told["fields"]] == ["learning_rate"]
     with pytest.raises(StudioError, match="at least two"):
         api.ablation([trained("alone")[0]])
+
+
+def test_columns_that_were_judged_are_no_models():
+    evaluated({"starter": "Starter", "column:chosen": "chosen"}, {"sums": {ref: answers([1.0, 0.0]) for ref in ("starter", "column:chosen")}})
+    assert [row["ref"] for row in api.leaderboard()["rows"]] == ["starter"]
