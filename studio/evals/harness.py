@@ -144,10 +144,11 @@ class Harness(Method):
         more = {"max_length": recipe.max_length} if recipe.max_length else {}
         lines = "".join(f"        {name}={value!r},\n" for name, value in values.items() if value is not None)
         own = all(one.path for one in found)
-        return (f"from lm_eval import simple_evaluate\nfrom lm_eval.tasks import TaskManager\nfrom lm_eval.utils import make_table\n\n"
+        return (f"import torch\nfrom lm_eval import simple_evaluate\nfrom lm_eval.tasks import TaskManager\nfrom lm_eval.utils import make_table\n\n"
                 f"manager = TaskManager(include_path={places!r}, include_defaults={not own})\n"
                 f"for model in {[model | more for model in models]!r}:\n"
-                f"    found = simple_evaluate(\n        \"hf\",\n        model,\n        task_manager=manager,\n{lines}    )\n"
+                f"    found = simple_evaluate(\n        \"hf\",\n        model,\n        task_manager=manager,\n"
+                f"        device=\"cuda\" if torch.cuda.is_available() else \"cpu\",\n{lines}    )\n"
                 f"    print(make_table(found))\n")
 
     @classmethod

@@ -141,7 +141,7 @@ class Results:
         values = self.recipe.to_dict()
         write_json(folder / FILE, {"version": VERSION, "method": f"{values['kind']}/{values['method']}", "made": time.time(), "models": self.models,
                                    "tasks": self.tasks, "scores": scores, "pairs": pairs, "facts": told(facts)})
-        name = self.recipe.name or f"{', '.join(task['title'] for task in self.tasks.values())[:60]}: {len(self.models)} models"
+        name = self.recipe.name or f"{', '.join(task['title'] for task in self.tasks.values())[:60]}: {len(self.models)} model{'s' * (len(self.models) > 1)}"
         self.ctx.artifact("file", folder, name, {"method": f"{values['kind']}/{values['method']}", "models": len(self.models)},
                           [*((one["ref"], "scored") for one in self.models if not is_address(one["ref"]) and not one["ref"].startswith(COLUMN)), *(parents or [])])
         return {"table": table, "tasks": self.tasks} | told(facts)
