@@ -47,7 +47,34 @@ def chat_open(data: dict, request: gr.Request) -> dict:
 
 @answer
 def chat_ask(data: dict, request: gr.Request) -> dict:
-    return api.chat_ask(data.get("id") or None, data.get("setup") or {}, data.get("text") or "", need_login(request))
+    images = data.get("images") if isinstance(data.get("images"), list) else []
+    return api.chat_ask(data.get("id") or None, data.get("setup") or {}, data.get("text") or "", need_login(request), images)
+
+
+@answer
+def chat_branch(data: dict, request: gr.Request) -> dict:
+    return api.chat_branch(str(data.get("id") or ""), str(data.get("column") or ""), _whole(data, "index"), need_login(request))
+
+
+@answer
+def chat_choose(data: dict, request: gr.Request) -> dict:
+    return api.chat_choose(str(data.get("id") or ""), str(data.get("column") or ""), _whole(data, "index"), _whole(data, "which"),
+                           need_login(request))
+
+
+@answer
+def chat_export(data: dict, request: gr.Request) -> dict:
+    return api.chat_export(str(data.get("id") or ""), str(data.get("form") or ""), need_login(request))
+
+
+@answer
+def chat_rows(data: dict, request: gr.Request) -> dict:
+    columns = [str(key) for key in data["columns"]] if isinstance(data.get("columns"), list) else None
+    return api.chat_rows(str(data.get("id") or ""), columns, bool(data.get("thoughts")), need_login(request))
+
+
+def _whole(data: dict, name: str) -> int:
+    return data[name] if isinstance(data.get(name), int) else -1
 
 
 @answer
@@ -58,8 +85,7 @@ def chat_retry(data: dict, request: gr.Request) -> dict:
 
 @answer
 def chat_edit(data: dict, request: gr.Request) -> dict:
-    index = data.get("index") if isinstance(data.get("index"), int) else -1
-    return api.chat_edit(str(data.get("id") or ""), str(data.get("column") or ""), index, data.get("text") or "",
+    return api.chat_edit(str(data.get("id") or ""), str(data.get("column") or ""), _whole(data, "index"), data.get("text") or "",
                          data.get("setup") or {}, need_login(request))
 
 
@@ -90,4 +116,4 @@ def chat_delete(data: dict, request: gr.Request) -> None:
 
 
 FUNCTIONS = [chat_start, chat_engines, chat_unload, chats, chat_open, chat_ask, chat_retry, chat_edit, chat_setup,
-             chat_stop, chat_poll, chat_rename, chat_delete]
+             chat_stop, chat_poll, chat_rename, chat_delete, chat_branch, chat_choose, chat_export, chat_rows]

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const studio = window.studio, esc = studio.esc, t = studio.t;
-  const { icons, message, status, settings, summary } = studio.chatParts;
+  const { icons, spoken, message, status, settings, summary } = studio.chatParts;
   const MAX = 4, POLL = 90;
   const newKey = () => Math.random().toString(36).slice(2, 8).padEnd(6, "0");
 
@@ -14,9 +14,10 @@
           <input type="search" id="chat-search" placeholder="${esc(t("chat.search"))}" aria-label="${esc(t("chat.search"))}"></div><nav class="ch-list" id="chat-list" aria-label="${esc(t("chat.chats"))}"></nav><div class="ch-engines" id="chat-engines"></div></aside>
         <section class="ch-main"><header class="ch-bar"><button type="button" class="st-icon ch-toggle" id="chat-toggle" aria-controls="chat-rail" aria-expanded="false" aria-label="${esc(t("chat.chats"))}">${icons.list}</button>
           <h1 id="chat-title"></h1><button type="button" class="ch-sum" id="chat-settings" aria-expanded="false" aria-controls="chat-shared" title="${esc(t("chat.settings.shared"))}">${icons.sliders}<b>${esc(t("chat.settings"))}</b><span></span></button>
+          <button type="button" class="st-icon" id="chat-take" aria-label="${esc(t("chat.take"))}" title="${esc(t("chat.take"))}">${icons.take}</button>
           <button type="button" class="st-btn st-small" id="chat-add">${icons.plus}${esc(t("chat.add"))}</button></header>
           <div class="ch-shared" id="chat-shared" hidden></div><div class="ch-cols" id="chat-columns" aria-label="${esc(t("chat.columns"))}"></div>
-          <form class="ch-composer"><textarea id="chat-prompt" rows="1" aria-label="${esc(t("chat.prompt"))}"></textarea><button type="submit" class="ch-send" id="chat-send" aria-label="${esc(t("chat.send"))}" title="${esc(t("chat.send"))}">${icons.send}</button>
+          <form class="ch-composer"><div class="ch-attached" id="chat-attached" hidden></div><button type="button" class="st-icon ch-attach" id="chat-attach" aria-label="${esc(t("chat.attach"))}" title="${esc(t("chat.attach"))}">${icons.picture}</button><textarea id="chat-prompt" rows="1" aria-label="${esc(t("chat.prompt"))}"></textarea><button type="submit" class="ch-send" id="chat-send" aria-label="${esc(t("chat.send"))}" title="${esc(t("chat.send"))}">${icons.send}</button>
             <button type="button" class="ch-send ch-halt" id="chat-stop" aria-label="${esc(t("chat.stop"))}" title="${esc(t("chat.stop.title"))}" hidden>${icons.stop}</button></form></section></div>`;
       this.$ = (id) => root.querySelector(`#chat-${id}`);
       this.listen();
@@ -39,6 +40,8 @@
       this.root.querySelector(".ch-main").addEventListener("pointerdown", (event) => event.target.closest("#chat-toggle") || this.rail(false));
       this.root.querySelector("form").onsubmit = (event) => { event.preventDefault(); this.send(); };
       this.$("stop").onclick = () => this.halt();
+      this.attached = new studio.Attached(this);
+      this.$("take").onclick = () => studio.takeChat(this);
       document.addEventListener("keydown", (event) => {
         if (event.key === "Escape" && this.running.size && this.root.getClientRects().length && !document.querySelector("dialog[open], .ch-picker")) this.halt();
       });
@@ -146,7 +149,8 @@
       try {
         await this.ready;
         clearTimeout(this.later);
-        this.take(await studio.call("chat_ask", { id: this.id, setup: this.setup(), text }));
+        this.take(await studio.call("chat_ask", { id: this.id, setup: this.setup(), text, images: this.attached.images }));
+        this.attached.clear();
         if (this.$("prompt").value === text) this.$("prompt").value = "";
         this.grow();
         this.chats();
@@ -275,7 +279,7 @@
       const low = log.scrollHeight - log.scrollTop - log.clientHeight < 60, i = column.messages.length - 1, m = column.messages[i];
       const old = log.querySelector(`[data-i="${i}"]`), live = m.state === "answering" || m.state === "loading";
       if (!old) return this.log(column);
-      if (live && old.classList.contains("ch-live")) old.querySelector(".ch-text").innerHTML = studio.markdown(m.content);
+      if (live && old.classList.contains("ch-live")) old.querySelector(".ch-text").innerHTML = spoken(m, Boolean(old.querySelector(".ch-thought[open]")));
       else old.outerHTML = message(m, i, this.label(column.ref), !this.running.size);
       if (low) log.scrollTop = log.scrollHeight;
     }
@@ -354,9 +358,11 @@
       if (act === "own") this.own(column, !column.panel);
       if (act === "train") studio.show("finetune");
       if (act === "example") this.send(hit.textContent);
-      if (act === "copy") { await studio.copy(column.messages[index].content); hit.classList.add("ch-done"); setTimeout(() => hit.classList.remove("ch-done"), 1200); studio.say(t("action.copied")); }
+      if (act === "copy") { await studio.copy(column.messages[index].content.replace(/^\s*<think>[\s\S]*?<\/think>\s*/, "")); hit.classList.add("ch-done"); setTimeout(() => hit.classList.remove("ch-done"), 1200); studio.say(t("action.copied")); }
       if (act === "retry") this.again("chat_retry", { column: key });
       if (act === "edit") this.edit(column, index);
+      if (act === "branch") this.again("chat_branch", { column: key, index }).then(() => this.chats());
+      if (act === "choose") this.again("chat_choose", { column: key, index, which: +hit.dataset.which });
       if (act === "remove") this.remove(column);
     }
 

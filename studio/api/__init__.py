@@ -9,7 +9,7 @@ from studio.api.arena import (arena, arena_dataset, arena_poll, arena_setup, are
 from studio.api.backends import backend_check, backends, keep_token
 from studio.api.bench import (bench_delete, bench_form, bench_list, bench_load, bench_preview, bench_save, bench_suggest,
                               bench_try)
-from studio.api.chat import (chat_ask, chat_delete, chat_edit, chat_list, chat_load, chat_open, chat_poll,
+from studio.api.chat import (chat_ask, chat_branch, chat_choose, chat_delete, chat_export, chat_rows, chat_edit, chat_list, chat_load, chat_open, chat_poll,
                              chat_rename, chat_retry, chat_save, chat_settings, chat_setup, chat_stop, engine_for,
                              engines, unload)
 from studio.api.data import inspect, preview, upload
@@ -52,7 +52,7 @@ __all__ = [
     "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard", "report", "insight_runs",
     "engine_load", "engine_needs", "engines_ended", "serve_key", "serve_list", "serve_snippets", "serve_start", "serve_stop",
     "lab_decode", "lab_speculative", "lab_tokens", "lab_ways", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete", "chat_rename",
-    "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
+    "chat_ask", "chat_branch", "chat_choose", "chat_export", "chat_rows", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open", "chat_poll", "chat_settings",
     "mcp_add", "mcp_remove", "tools", "tools_ask", "tools_decide", "tools_delete", "tools_open", "tools_stop",
     "collections", "collection", "collection_save", "collection_add", "collection_remove", "collection_build", "collection_chunks",
     "collection_document", "collection_let_in", "retrieval_ask", "retrieval_poll", "retrieval_stop",

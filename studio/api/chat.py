@@ -87,15 +87,17 @@ def chat_rename(id: str, title: str, owner: str | None = None) -> None:
     history.rename(id, title, scope(owner))
 
 
-def chat_ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None = None) -> dict[str, Any]:
-    """Put one message to every column of a conversation (``None``: a new one) and start the answers.
+def chat_ask(id: str | None, setup: dict[str, Any], text: str, owner: str | None = None,
+             images: list[str] | None = None) -> dict[str, Any]:
+    """Put one message to every column of a conversation (``None``: a new one) and start the answers; ``images`` are
+    pictures that go with it, as ``data:`` addresses.
 
     Raises:
         StudioError: nothing to ask, no model chosen, bad settings.
     """
     from studio.chat import live
 
-    return live.ask(id, setup, text, signed_in(owner))
+    return live.ask(id, setup, text, signed_in(owner), images)
 
 
 def chat_retry(id: str, column: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
@@ -119,6 +121,50 @@ def chat_edit(id: str, column: str, index: int, text: str, setup: dict[str, Any]
     from studio.chat import live
 
     return live.edit(id, column, index, text, setup, scope(owner))
+
+
+def chat_branch(id: str, column: str, index: int, owner: str | None = None) -> dict[str, Any]:
+    """A new conversation that holds this one up to message ``index`` of a column.
+
+    Raises:
+        StudioError: no such message, or an answer is still coming.
+    """
+    from studio.chat import past
+
+    return past.branch(id, column, index, signed_in(owner))
+
+
+def chat_choose(id: str, column: str, index: int, which: int, owner: str | None = None) -> dict[str, Any]:
+    """Put another of the answers that were given to one question in its place.
+
+    Raises:
+        StudioError: no such answer, or one is still coming.
+    """
+    from studio.chat import past
+
+    return past.choose(id, column, index, which, scope(owner))
+
+
+def chat_export(id: str, form: str, owner: str | None = None) -> dict[str, str]:
+    """A conversation as a file, ``{name, text}``: ``markdown``, ``json``, or ``jsonl`` as training rows.
+
+    Raises:
+        StudioError: no such conversation or form, or nothing was answered.
+    """
+    from studio.chat import past
+
+    return past.export(id, form, scope(owner))
+
+
+def chat_rows(id: str, columns: list[str] | None = None, thoughts: bool = False, owner: str | None = None) -> dict[str, Any]:
+    """What was answered in a conversation as a file of training rows: ``{ref, name, rows}``.
+
+    Raises:
+        StudioError: no such conversation, or nothing was answered.
+    """
+    from studio.chat import past
+
+    return past.rows(id, columns, thoughts, signed_in(owner))
 
 
 def chat_setup(id: str, setup: dict[str, Any], owner: str | None = None) -> None:

@@ -12,6 +12,7 @@ answers end there; what was said so far is in the history.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import threading
 import time
@@ -24,7 +25,11 @@ from studio.library import chats
 
 MAX_COLUMNS = 4
 MAX_PROMPT = 200_000  # characters
+MAX_IMAGES, MAX_IMAGE = 4, 4 << 20  # pictures of one message, characters of all of them
+MOST_ANSWERS = 8  # earlier answers to one question that are kept
 SAVE_SECONDS = 1.0
+_PICTURE = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]{8,}\Z")
+_THOUGHTS = re.compile(r"\A\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 _KEPT = ("ttft", "tokens_per_second", "tokens", "prompt_tokens", "finish", "note", "reasoning", "tool_calls")
 _running: dict[tuple[str, str], "Answering"] = {}  # (chat, column) -> the answer that comes there
 _lock = threading.Lock()
@@ -57,7 +62,7 @@ class Answering:
                 if state == "loading":
                     self.news["crashed"] = event["crashed"] or self.news["crashed"]
                 else:
-                    self.news |= {"content": event["text"]} | {key: event[key] for key in _KEPT}
+                    self.news |= {"content": whole(event["reasoning"], event["text"])} | {key: event[key] for key in _KEPT}
                     if time.monotonic() - self._saved > SAVE_SECONDS:
                         self._save()
             end: dict[str, Any] = {"state": "done"}
@@ -82,7 +87,7 @@ class Answering:
             kept["state"] = "answering"
 
         def write(data: dict[str, Any]) -> None:
-            for message in reversed(_column(data, self.column)["messages"]):
+            for message in reversed(column_of(data, self.column)["messages"]):
                 if message.get("id") == self.answer:
                     message.update(kept)
                     return
@@ -93,8 +98,31 @@ class Answering:
             self.stop()  # the chat or the column was deleted meanwhile: nobody waits for this answer
 
 
-def ask(chat_id: str | None, setup: dict[str, Any], text: str, owner: str | None = None) -> dict[str, Any]:
+def whole(reasoning: str, text: str) -> str:
+    """An answer as it is stored: thoughts that a server tells apart stand before it as models write them themselves. It only
+    ever grows at its end, so that a page can fetch what is new."""
+    return text if not reasoning else f"<think>{reasoning}" + (f"</think>\n\n{text}" if text else "")
+
+
+def without_thoughts(content: str) -> str:
+    """An answer without what was thought before it, as a model is shown its own earlier answers."""
+    return _THOUGHTS.sub("", content, count=1)
+
+
+def all_answers(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """A message with its other versions, in the order in which they were written."""
+    others = list(message.get("others") or [])
+    own = {key: value for key, value in message.items() if key not in ("others", "place")}
+    others.insert(message.get("place", len(others)), own)
+    return others
+
+
+def ask(chat_id: str | None, setup: dict[str, Any], text: str, owner: str | None = None,
+        images: list[str] | None = None) -> dict[str, Any]:
     """Puts ``text`` to every column that has a model and starts their answers; without ``chat_id`` in a new chat.
+
+    Args:
+        images: Pictures that go with it, as ``data:image/…;base64,…``.
 
     Returns:
         The chat, as :func:`load` does.
@@ -107,6 +135,7 @@ def ask(chat_id: str | None, setup: dict[str, Any], text: str, owner: str | None
     if len(text) > MAX_PROMPT:
         raise StudioError(f"That is {len(text):,} characters; at most {MAX_PROMPT:,} can be sent at once.",
                           "Shorten it.", "prompt")
+    pictures = _pictures(images)
     setup = check_setup(setup, owner)
     if not any(column["ref"] for column in setup["columns"]):
         raise StudioError("No model is chosen.", "Choose one at the top of a column.", "model")
@@ -119,14 +148,14 @@ def ask(chat_id: str | None, setup: dict[str, Any], text: str, owner: str | None
         _apply(data, setup)
         for column in data["columns"]:
             if column["ref"]:
-                column["messages"].append({"role": "user", "content": text})
+                column["messages"].append({"role": "user", "content": text} | ({"images": pictures} if pictures else {}))
 
     history.change(chat_id, write, owner)
     return _answer(chat_id, None, owner)
 
 
 def retry(chat_id: str, column: str, setup: dict[str, Any], owner: str | None = None) -> dict[str, Any]:
-    """Another answer to the last question of one column, in place of the one there.
+    """Another answer to the last question of one column; the one there stays behind it (:func:`studio.chat.past.choose`).
 
     Raises:
         StudioError: no such chat or column, no question there, or an answer is still coming.
@@ -136,9 +165,10 @@ def retry(chat_id: str, column: str, setup: dict[str, Any], owner: str | None = 
 
     def write(data: dict[str, Any]) -> None:
         _apply(data, setup)
-        messages = _column(data, column)["messages"]
+        messages = column_of(data, column)["messages"]
         while messages and messages[-1]["role"] != "user":
-            messages.pop()
+            answer = messages.pop()
+            column_of(data, column)["earlier"] = [one for one in all_answers(answer) if one.get("content")][-MOST_ANSWERS:]
         if not messages:
             raise StudioError("There is no question to answer again.", "Write one below.")
 
@@ -162,7 +192,7 @@ def edit(chat_id: str, column: str, index: int, text: str, setup: dict[str, Any]
 
     def write(data: dict[str, Any]) -> None:
         _apply(data, setup)
-        messages = _column(data, column)["messages"]
+        messages = column_of(data, column)["messages"]
         if not 0 <= index < len(messages) or messages[index]["role"] != "user":
             raise StudioError("That message is not there any more.", "Reload the page.")
         before = messages[index]["content"]
@@ -270,7 +300,7 @@ def _apply(data: dict[str, Any], setup: dict[str, Any]) -> None:
     data["columns"] = [column | {"messages": messages.get(column["key"], [])} for column in setup["columns"]]
 
 
-def _column(data: dict[str, Any], key: str) -> dict[str, Any]:
+def column_of(data: dict[str, Any], key: str) -> dict[str, Any]:
     for column in data["columns"]:
         if column["key"] == key:
             return column
@@ -299,8 +329,9 @@ def _answer(chat_id: str, columns: set[str] | None, owner: str | None) -> dict[s
             answer = secrets.token_hex(6)
             started.append((column["key"], answer, column["ref"], _asked(how["system"], column["messages"]),
                             how["settings"]))
+            earlier = column.pop("earlier", None)
             column["messages"].append({"role": "assistant", "content": "", "id": answer, "state": "answering",
-                                       "model": session.label_of(column["ref"])})
+                                       "model": session.label_of(column["ref"])} | ({"others": earlier} if earlier else {}))
 
     history.change(chat_id, write, owner)
     with _lock:
@@ -310,14 +341,24 @@ def _answer(chat_id: str, columns: set[str] | None, owner: str | None) -> dict[s
     return load(chat_id, owner)
 
 
-def _asked(system: str, messages: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _pictures(images: list[str] | None) -> list[str]:
+    found = [str(one) for one in images or []]
+    if len(found) > MAX_IMAGES or sum(map(len, found)) > MAX_IMAGE:
+        raise StudioError(f"At most {MAX_IMAGES} pictures of together {MAX_IMAGE >> 20} MB go with a message.", "Leave some out, or make them smaller.", "prompt")
+    if any(not _PICTURE.match(one) for one in found):
+        raise StudioError("This is no picture that models read.", "Take a PNG, JPEG, WebP or GIF file.", "prompt")
+    return found
+
+
+def _asked(system: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the model is sent: questions that were answered, and the last one."""
     sent = [{"role": "system", "content": system}] if system.strip() else []
     for here, after in zip(messages, [*messages[1:], None]):
         if here["role"] == "user" and (after is None or (after["role"] == "assistant" and after["content"])):
-            sent.append({"role": "user", "content": here["content"]})
+            pictures = [{"type": "image_url", "image_url": {"url": url}} for url in here.get("images") or []]
+            sent.append({"role": "user", "content": [*pictures, {"type": "text", "text": here["content"]}] if pictures else here["content"]})
             if after is not None:
-                sent.append({"role": "assistant", "content": after["content"]})
+                sent.append({"role": "assistant", "content": without_thoughts(after["content"])})
     return sent
 
 

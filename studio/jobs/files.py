@@ -72,3 +72,18 @@ def cut_middle(path: Path, limit: int, head: int, tail: int) -> bool:
         file.flush()
         file.truncate()
     return True
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write JSON lines atomically: readers see nothing or the whole file.
+
+    Raises:
+        OSError: when the disk is full; nothing is left behind then.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

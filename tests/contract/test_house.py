@@ -31,7 +31,7 @@ APPROVED = {
     "supervise", "models", "datasets", "artifact", "rename", "delete", "lineage", "card", "hub_search", "hardware", "inspect",
     "preview", "upload", "engines", "engine_for", "unload", "chat_save", "chat_list", "chat_load", "chat_delete",
     "extra_fields", "workspace", "chat_rename", "chat_ask", "chat_retry", "chat_edit", "chat_setup", "chat_stop", "chat_open",
-    "chat_poll", "chat_settings", "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try",
+    "chat_poll", "chat_settings", "chat_branch", "chat_choose", "chat_export", "chat_rows", "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "bench_delete", "bench_form", "bench_list", "bench_load", "bench_preview", "bench_save", "bench_suggest", "bench_try",
     "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",

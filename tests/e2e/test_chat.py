@@ -151,14 +151,17 @@ def test_retry_edit_and_copy(open_page, expect):
     setting(page, temperature="0")
     send(page, "What is the opposite of hot?")
     rested(page, expect)
-    first = column(page, 0).get_by_test_id("bot").inner_text()
+    first = column(page, 0).locator(".ch-bot .ch-text").inner_text()
     copy = column(page, 0).get_by_role("button", name="Copy this message").last
     copy.click()
     expect(copy).to_have_class(re.compile("ch-done"))
     assert page.evaluate("navigator.clipboard.readText()") == first
     column(page, 0).get_by_role("button", name="Answer again").click()
     rested(page, expect)
-    assert column(page, 0).get_by_test_id("bot").inner_text() == first, "greedy, so the same again"
+    assert column(page, 0).locator(".ch-bot .ch-text").inner_text() == first, "greedy, so the same again"
+    expect(column(page, 0).locator(".ch-pager")).to_contain_text("2/2")  # the first answer is not lost
+    column(page, 0).get_by_role("button", name="The answer before").click()
+    expect(column(page, 0).locator(".ch-pager")).to_contain_text("1/2")
     assert column(page, 0).get_by_test_id("user").count() == 1
     column(page, 1).get_by_test_id("user").hover()
     column(page, 1).get_by_role("button", name="Edit and ask again from here").click()
@@ -168,7 +171,31 @@ def test_retry_edit_and_copy(open_page, expect):
     for n in (0, 1):
         expect(column(page, n).get_by_test_id("user")).to_have_text(re.compile("opposite of big"))
     rested(page, expect)
-    assert column(page, 0).get_by_test_id("bot").inner_text() != first
+    assert column(page, 0).locator(".ch-bot .ch-text").inner_text() != first
+
+
+def test_a_chat_branches_and_is_taken_along(open_page, expect):
+    page = chat(open_page)
+    setting(page, temperature="0")
+    for question in ("What is the opposite of hot?", "What does a cow say?"):
+        send(page, question)
+        rested(page, expect)
+    chats = page.locator("#chat-list .ch-row")
+    expect(chats).to_have_count(1)
+    column(page, 0).locator(".ch-bot").first.hover()
+    column(page, 0).locator(".ch-bot").first.get_by_role("button", name="Go on from here in a new chat").click()
+    expect(chats).to_have_count(2)
+    expect(column(page, 0).get_by_test_id("bot")).to_have_count(1)
+
+    page.locator("#chat-take").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Take", exact=True).click()
+    assert "**You:**" in download.value.path().read_text() and "cow" not in download.value.path().read_text()
+    page.locator("#chat-take").click()
+    page.get_by_label("Rows in the Dataset tab").check()
+    page.get_by_role("button", name="Take", exact=True).click()
+    page.wait_for_function("studio.tabNow() === 'data'")
+    expect(page.locator("#data-view")).to_contain_text("chat-What-is-the-opposite-of-hot")
 
 
 def test_a_column_that_fails_says_why_and_the_others_go_on(open_page, expect):
