@@ -174,17 +174,34 @@ def test_retry_edit_and_copy(open_page, expect):
     assert column(page, 0).locator(".ch-bot .ch-text").inner_text() != first
 
 
+def test_four_columns_stream_at_once(open_page, expect):
+    page = chat(open_page, "starter,starter,starter,starter")
+    setting(page, temperature="0.9", max_tokens="400")
+    page.evaluate("""() => { window.seen = []; window.watching = setInterval(() => window.seen.push([...document.querySelectorAll('.ch-col')].map((column) =>
+        [column.querySelector('.ch-bot .ch-text')?.textContent.length || 0, Boolean(column.querySelector('.ch-live'))])), 60); }""")
+    send(page, "Tell me a story.")
+    rested(page, expect)
+    seen = page.evaluate("() => { clearInterval(window.watching); return window.seen; }")
+    assert all(len(moment) == 4 for moment in seen[1:])
+    assert any(all(length and live for length, live in moment) for moment in seen), "a moment at which all four are being written"
+    for number in range(4):
+        lengths = [moment[number][0] for moment in seen if len(moment) == 4]
+        assert len(set(lengths)) >= 4 and lengths == sorted(lengths), f"column {number + 1} came in pieces and only grew"
+        expect(column(page, number).locator("[data-stat=speed]")).to_be_visible()
+    assert len({column(page, number).locator(".ch-bot .ch-text").inner_text() for number in range(4)}) > 1, "each with its own chance"
+
+
 def test_a_chat_branches_and_is_taken_along(open_page, expect):
     page = chat(open_page)
     setting(page, temperature="0")
     for question in ("What is the opposite of hot?", "What does a cow say?"):
         send(page, question)
         rested(page, expect)
-    chats = page.locator("#chat-list .ch-row")
-    expect(chats).to_have_count(1)
+    chats = page.locator("#chat-list .ch-row")  # of the other tests too
+    before = chats.count()
     column(page, 0).locator(".ch-bot").first.hover()
     column(page, 0).locator(".ch-bot").first.get_by_role("button", name="Go on from here in a new chat").click()
-    expect(chats).to_have_count(2)
+    expect(chats).to_have_count(before + 1)
     expect(column(page, 0).get_by_test_id("bot")).to_have_count(1)
 
     page.locator("#chat-take").click()
