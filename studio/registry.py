@@ -169,6 +169,12 @@ def _families() -> dict[str, Registry]:
     evaluate.add("prompt_following", "studio.evals.prompt_following:PromptFollowing")
     evaluate.add("speed", "studio.evals.speed:Speed")
 
+    look = Registry("look", "Look inside", "a view of what a model does inside")
+    look.add("lens", "studio.look.lens:Lens")
+    look.add("attention", "studio.look.attention:Attention")
+    look.add("abliterate", "studio.look.abliterate:Abliterate")
+    look.add("landscape", "studio.look.landscape:Landscape")
+
     flow = Registry("flow", "Pipeline", "what its last step makes")
     flow.add("chain", "studio.flows.chain:Chain")
 
@@ -184,7 +190,7 @@ def _families() -> dict[str, Registry]:
 
     setup = Registry("setup", "Install", "an optional part of the studio")
     setup.add("extra", "studio.setup_jobs.extra:InstallExtra")
-    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, quantize, evaluate, flow, publish,
+    return {family.name: family for family in (pretrain, sft, align, sweep, data, merge, quantize, evaluate, look, flow, publish,
                                            setup)}
 
 

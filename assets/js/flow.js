@@ -9,7 +9,7 @@
   const empty = () => ({ name: "", steps: [] });
   const kept = () => { try { return { ...empty(), ...JSON.parse(localStorage.getItem(KEY)) }; } catch { return empty(); } };
   const keep = (draft) => { try { localStorage.setItem(KEY, JSON.stringify(draft)); } catch { /* a full or forbidden storage keeps nothing */ } };
-  const makes = (step) => (step.kind === "data" ? "dataset" : ["publish", "eval"].includes(step.kind) ? null : "model");
+  const makes = (step) => (step.kind === "data" ? "dataset" : ["publish", "eval", "look"].includes(step.kind) ? null : "model");
   const fieldName = (name) => (LINKED[name] ? t(`flow.field.${name}`) : t("flow.field.other", { name }));
 
   /** Every place of a step that names a model or a dataset: a field, one of a list, or one inside the configuration of a merge. */

@@ -11,7 +11,7 @@ from studio.recipe import Recipe, RecipeError, parse
 PREFIX = "step:"
 NOT_A_STEP = ("flow", "sweep", "setup")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_MAKES = {"data": "dataset", "publish": None, "eval": None}  # every other kind makes a model
+_MAKES = {"data": "dataset", "publish": None, "eval": None, "look": None}  # every other kind makes a model
 
 
 def made_by(kind: str) -> str | None:
