@@ -176,7 +176,7 @@
         found.device && tile(t("estimate.device"), found.device === "cpu" ? t("estimate.cpu") : found.device),
       ].filter(Boolean).join("");
       const blocking = problems.length
-        ? `<ul class="st-problems">${problems.map(([name, text]) => `<li><a href="#" data-field="${esc(name)}">${esc(state.titles[name] || name)}</a> ${esc(text)}</li>`).join("")}</ul>` : "";
+        ? `<ul class="st-problems">${problems.map(([name, text]) => `<li><a href="#" data-field="${esc(name)}">${esc(studio.worded(state.titles[name]) || name)}</a> ${esc(studio.worded(text))}</li>`).join("")}</ul>` : "";
       root.innerHTML = `<h2>${esc(t("estimate.title"))}</h2>${problems.length ? "" : `<dl class="st-tiles">${tiles}</dl>`}
         ${(found.notes || []).map((note) => `<p class="st-note">${esc(note)}</p>`).join("")}${blocking}${state.install ? `<button type="button" class="st-btn st-install">${esc(t("estimate.install", state.install))}</button>` : ""}`;
       studio.drawRoom(root, props.tab, state);
