@@ -34,6 +34,9 @@
     document.cookie = `studio_language=${encodeURIComponent(language)}; path=/; max-age=31536000; samesite=lax`;
     location.reload();
   };
+  // gradio asks the browser for its language, also to say it in the page's head: it is told the one that was chosen
+  const chosen = { "zh-Hant": "zh-TW" }[data.language] || data.language || "en";
+  Object.defineProperty(navigator, "language", { get: () => chosen, configurable: true });
   studio.languages = data.languages || [];
   studio.language = data.language || "en";
 
