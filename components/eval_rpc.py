@@ -14,7 +14,7 @@ from studio import api
 def eval_start(data: dict, request: gr.Request) -> dict:
     """What an evaluation is started from: methods with their fields, presets, models and datasets at hand."""
     owner = owner_of(request)
-    return {"methods": api.eval_methods(), "presets": api.presets("eval"), "models": api.models(owner),
+    return {"methods": api.eval_methods(), "looks": api.look_methods(), "presets": api.presets("eval"), "models": api.models(owner),
             "datasets": [item for item in api.datasets(owner) if item.get("stage") != "step"]}
 
 

@@ -28,14 +28,14 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PREFIX = "/studio/"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 STYLES = ("base.css", "parts.css", "gradio.css", "page.css", "live.css", "align.css", "chat.css", "play.css", "lab.css", "engines.css", "retrieval.css", "tools.css", "data.css",
-          "data_table.css", "rewards.css", "sweep.css", "flow.css", "backends.css", "merge.css", "quantize.css", "evals.css", "insight.css", "judge.css", "bench.css", "probes.css")
+          "data_table.css", "rewards.css", "sweep.css", "flow.css", "backends.css", "merge.css", "quantize.css", "evals.css", "insight.css", "judge.css", "bench.css", "probes.css", "look.css")
 SCRIPTS = ("core.js", "words.js", "measure.js", "form.js", "methods.js", "panel.js", "sides.js", "watched.js", "charts.js", "rollouts.js",
            "artifacts.js", "live.js", "dock.js", "tour.js", "runs.js", "notify.js", "library.js", "chat_text.js",
            "chat_picker.js", "chat_parts.js", "chat_past.js", "play.js", "chat.js", "arena.js", "lab_tokens.js", "lab_speculative.js", "lab_decode.js", "engines.js", "retrieval.js", "retrieval_ask.js", "tools.js", "data_parts.js", "data_steps.js", "data_bring.js",
            "data_facts.js", "data_strip.js", "data_versions.js", "data_row.js", "data_scroll.js", "data_filters.js",
            "data_side.js", "data_table.js", "data_review.js", "data_report.js", "data_plots.js", "data_stats.js",
            "data_doctor.js", "data_job.js", "data_actions.js", "data.js", "evals.js", "evals_pick.js", "evals_start.js", "evals_scores.js", "evals_answers.js",
-           "evals_results.js", "insight_runs.js", "report.js", "leaderboard.js", "ablation.js", "insight_compare.js", "errors.js", "evals_against.js", "judge.js", "judge_budget.js", "probes.js", "probes_speed.js", "bench_form.js", "bench.js", "rewards.js", "sweep.js",
+           "evals_results.js", "insight_runs.js", "report.js", "leaderboard.js", "ablation.js", "insight_compare.js", "errors.js", "evals_against.js", "judge.js", "judge_budget.js", "probes.js", "probes_speed.js", "look.js", "look_plots.js", "bench_form.js", "bench.js", "rewards.js", "sweep.js",
            "sweep_view.js", "flow.js", "flow_view.js", "backends.js", "merge_values.js", "merge_slices.js", "merge.js", "merge_panel.js",
            "merge_after.js", "models.js", "family.js",
            "quantize_pareto.js", "quantize_export.js", "quantize.js", "quantize_view.js", "quantize_learn.js")

@@ -179,7 +179,7 @@
       try {
         if (what === "stop") { button.disabled = true; await studio.call("stop", { run }); }
         if (what === "resume" || what === "offer") { await studio.call("resume", { run, ...(what === "offer" ? { values: this.news.offer } : {}) }); Object.assign(this, { cursor: 0, state: null, settled: false }); }
-        if (what === "again") return studio.evalStart({ ...details.recipe, method: details.method });
+        if (what === "again") return studio.evalStart({ ...details.recipe, kind: details.kind, method: details.method });
         if (what === "parent") return studio.openRun(details.parent);
         if (what === "chat") return studio.open("chat", { models: results.models.slice(0, COLUMNS).map((m) => m.ref) });
         if (what === "more") return this.more();

@@ -69,17 +69,17 @@
 
     /** The dialog of a method. What was typed into it and not sent is there again, unless values are given. */
     async open(values, { title = "", note = "", fresh = false } = {}) {
-      const { kind, method = "harness", schema_version, ...given } = values;
+      const { kind = "eval", method = "harness", schema_version, ...given } = values, named = kind === "eval" ? method : `${kind}/${method}`;
       let found;
       try { found = await this.load(); } catch (error) { return studio.failed(error); }
-      const step = found.methods.find((m) => m.name === method);
+      const step = (kind === "look" ? found.looks : found.methods).find((m) => m.name === method);
       if (!step) return studio.toast(t("eval.method.unknown", { name: method }), "bad");
       document.querySelector("dialog.ev-dialog")?.close();
-      const held = !fresh && !Object.keys(given).length ? draft.get(method) : null;
-      studio.evalAddress({ start: method });
+      const held = !fresh && !Object.keys(given).length ? draft.get(named) : null;
+      studio.evalAddress({ start: named });
       const made = studio.stepDialog({
         step: title ? { ...step, title } : step, values: held || given, context: { models: found.models, datasets: found.datasets }, whole: true, tries: false, action: t("eval.start.go"),
-        wrap: (recipe) => ({ kind: "eval", method, ...recipe }), edited: (now) => draft.put(method, now),
+        wrap: (recipe) => ({ kind, method, ...recipe }), edited: (now) => draft.put(named, now),
         run: async (recipe) => {
           const run = await studio.call("submit", { values: recipe });
           draft.drop();
@@ -91,12 +91,12 @@
       });
       made.classList.add("ev-dialog");
       studio.evalPickers(made.form, made.form.specs, { models: found.models, datasets: found.datasets, method });
-      if (!held) draft.put(method, { ...made.form.values() });
+      if (!held) draft.put(named, { ...made.form.values() });
       const told = held ? `${esc(t("eval.draft"))} <button type="button" class="st-link">${esc(t("eval.draft.drop"))}</button>` : esc(note);
       if (told) {
         const line = Object.assign(document.createElement("p"), { className: "dt-reads", innerHTML: told });
         made.querySelector(".dt-form").before(line);
-        line.querySelector("button")?.addEventListener("click", () => { draft.drop(); this.open({ method }, { fresh: true }); });
+        line.querySelector("button")?.addEventListener("click", () => { draft.drop(); this.open({ kind, method }, { fresh: true }); });
       }
       // closing it by hand is a decision; a reload closes nothing and finds the draft
       made.addEventListener("close", () => { if (document.querySelector("dialog.ev-dialog[open]")) return; draft.drop(); if (studio.param("start")) studio.evalAddress({ start: null }); });
@@ -110,7 +110,7 @@
     shown(place, detail) {
       start ??= new Start(place);
       if (detail.values) start.open(detail.values, detail.options);
-      else if (detail.start) start.open({ method: detail.start });
+      else if (detail.start) { const [method, kind] = detail.start.split("/").reverse(); start.open({ kind, method }); }
       else start.load().catch((error) => { if (!start.found) start.$("[data-methods]").innerHTML = `<div class="st-empty st-is-bad"><b>${esc(error.message)}</b><p>${esc(error.hint || "")}</p></div>`; });
       start.recent().catch(() => {});
     },

@@ -141,7 +141,7 @@
     }
 
     about() {
-      if (this.details.kind === "eval" && this.tab === "runs") { const { run } = this; this.show(null); return studio.evalOpen(run); } // scores and answers have a tab of their own
+      if (["eval", "look"].includes(this.details.kind) && this.tab === "runs") { const { run } = this; this.show(null); return studio.evalOpen(run); } // scores and answers have a tab of their own
       const run = this.details, learns = studio.trains(run.kind) || Boolean(this.watched);
       if (!learns && !this.root.querySelector(".st-run-grid.st-no-charts")) { this.$(".st-run-grid").classList.add("st-no-charts"); this.$("[data-side=log]").click(); }
       this.$("h1").textContent = run.label;
@@ -288,7 +288,7 @@
 
   /** Show a run, from anywhere: in the Runs tab, an evaluation in its own. */
   studio.openRun = (run, kind = "") => {
-    if (kind === "eval") return studio.evalOpen(run);
+    if (["eval", "look"].includes(kind)) return studio.evalOpen(run);
     studio.setParam("tab", "runs");
     studio.show("runs");
     studio.setParam("run", run);

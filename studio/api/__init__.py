@@ -17,7 +17,7 @@ from studio.api.datasets import (data_diff, data_edit, data_facets, data_list, d
                                  data_pipelines, data_redo, data_report, data_row, data_rows, data_save_pipeline,
                                  data_steps, data_undo)
 from studio.api.estimate import measure
-from studio.api.evals import eval_against, eval_methods, eval_results, eval_runs, eval_samples, eval_tasks
+from studio.api.evals import eval_against, eval_methods, eval_results, eval_runs, eval_samples, eval_tasks, look_methods
 from studio.api.family import family
 from studio.api.flows import flow
 from studio.api.insight import ablation, errors, errors_answers, errors_dataset, eval_pairs, insight_runs, leaderboard, report
@@ -46,7 +46,7 @@ __all__ = [
     "extra_fields", "workspace", "merge_methods", "merge_check", "merge_look", "merge_export", "merge_import",
     "quantize_types", "quantize_run", "quantize_learn", "variants", "exports",
     "bench_delete", "bench_form", "bench_list", "bench_load", "bench_preview", "bench_save", "bench_suggest", "bench_try",
-    "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
+    "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks", "look_methods",
     "sweep", "sweep_fields", "flow", "family", "backends", "backend_check", "keep_token",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "eval_pairs", "errors", "errors_answers", "errors_dataset", "ablation", "leaderboard", "report", "insight_runs",

@@ -17,6 +17,13 @@ def eval_methods() -> list[dict[str, Any]]:
     return methods("eval")
 
 
+def look_methods() -> list[dict[str, Any]]:
+    """The methods that look inside a model, with their fields, as :func:`studio.api.methods` gives them."""
+    from studio.api.recipes import methods
+
+    return methods("look")
+
+
 def eval_tasks(owner: str | None = None) -> list[dict[str, Any]]:
     """What models can be asked: the studio's suite, a person's own benchmarks, well-known tasks of lm-evaluation-harness.
 
@@ -30,16 +37,16 @@ def eval_tasks(owner: str | None = None) -> list[dict[str, Any]]:
 
 
 def eval_runs(owner: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
-    """Evaluations, the newest first: ``{id, method, title, label, state, created, ended, models, tasks}``, the last two as words."""
+    """Evaluations and looks inside models, the newest first: ``{id, kind, method, title, label, state, created, ended, models, tasks}``, the last two as words."""
     from studio.api.library import models
     from studio.api.runs import runs
 
     known = {model["ref"]: model["label"] for model in models(owner)}
     found = []
-    for run in runs("eval", owner, limit):
+    for run in sorted([*runs("eval", owner, limit), *runs("look", owner, limit)], key=lambda run: run["created"], reverse=True)[:limit]:
         table, tasks = (run["summary"] or {}).get("table") or [], (run["summary"] or {}).get("tasks") or {}
-        asked = [known.get(str(ref), str(ref)) for ref in run["recipe"].get("models") or []]
-        found.append({key: run[key] for key in ("id", "method", "label", "state", "created", "ended", "parent")}
+        asked = [known.get(str(ref), str(ref)) for ref in run["recipe"].get("models") or [run["recipe"].get("model")] if ref]
+        found.append({key: run[key] for key in ("id", "kind", "method", "label", "state", "created", "ended", "parent")}
                      | {"models": [line.get("label") or line.get("model") for line in table] or asked,
                         "tasks": [task.get("title") or name for name, task in tasks.items()] if isinstance(tasks, dict) else []})
     return found

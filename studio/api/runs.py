@@ -196,6 +196,8 @@ def _label(row: dict[str, Any]) -> str:
         asked = recipe["models"]
         return f"{_title(row)} · {', '.join(filter(None, map(_model, asked[:2])))}" + (f" + {len(asked) - 2}" if len(asked) > 2 else "")
     model = str(recipe.get("model") or "")
+    if row["kind"] == "look":
+        return f"{_title(row)} · {_model(model)}"
     data = str(recipe.get("dataset") or next(iter(recipe.get("sources") or []), ""))
     if data.startswith("shipped:"):
         data = shipped_datasets().get(data[8:], {}).get("title", data[8:])

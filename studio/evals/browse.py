@@ -26,6 +26,8 @@ def figures(row: dict[str, Any]) -> dict[str, Any]:
     ``whole`` says whether they are final. Answers are there (:func:`answers`) where ``answers`` is true.
     """
     folder = settings.run_dir(row["id"])
+    if row["kind"] == "look":
+        return _inside(row)
     if found := results.opened(folder / "output"):
         return found | {"whole": True, "answers": (folder / "output" / results.SAMPLES).is_file()}
     plan = read_json(folder / results.PLAN)
@@ -34,6 +36,21 @@ def figures(row: dict[str, Any]) -> dict[str, Any]:
                   for model, task, kept in _kept(folder, plan) for metric, (value, error, count) in kept["scores"].items()]
         return plan | {"scores": scores, "facts": {}, "whole": False, "answers": bool(scores)}
     return _of_table(row) | {"answers": False}
+
+
+def _inside(row: dict[str, Any]) -> dict[str, Any]:
+    """A look inside one model: no scores, all of it ``facts``."""
+    from studio.library import refs
+    from studio.look import inside
+
+    found = inside.found(settings.run_dir(row["id"]) / "output")
+    ref = str((row["recipe"] or {}).get("model") or "")
+    try:
+        model = found["model"] if found else {"ref": ref, "label": refs.resolve_model(ref).label}
+    except StudioError:
+        model = {"ref": ref, "label": ref}
+    return {"method": f"{row['kind']}/{row['method']}", "models": [model], "tasks": {}, "scores": [], "facts": found["facts"] if found else {},
+            "whole": bool(found), "answers": False}
 
 
 def _of_table(row: dict[str, Any]) -> dict[str, Any]:

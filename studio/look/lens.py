@@ -40,7 +40,7 @@ class Lens(Method):
 
     title = "Logit lens"
     summary = "Shows layer by layer which next token the model has in mind, and when it makes up its mind."
-    paper = "nostalgebraist 2020, https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens"
+    paper = "https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens"
     Recipe = LensRecipe
 
     @classmethod

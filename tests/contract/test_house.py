@@ -34,7 +34,7 @@ APPROVED = {
     "chat_poll", "chat_settings", "chat_branch", "chat_choose", "chat_export", "chat_rows", "rewards_catalogue", "rewards_check", "rewards_score", "rewards_try",
     "arena", "arena_dataset", "arena_poll", "arena_setup", "arena_start", "arena_stop", "arena_table", "arena_vote",
     "bench_delete", "bench_form", "bench_list", "bench_load", "bench_preview", "bench_save", "bench_suggest", "bench_try",
-    "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks",
+    "eval_against", "eval_methods", "eval_results", "eval_runs", "eval_samples", "eval_tasks", "look_methods",
     "engine_load", "engine_needs", "engines_ended", "serve_key", "serve_list", "serve_snippets", "serve_start", "serve_stop",
     "lab_decode", "lab_speculative", "lab_tokens", "lab_ways", "backends", "backend_check", "keep_token",
     "data_diff", "data_edit", "data_facets", "data_list", "data_open", "data_pipeline", "data_pipelines",
