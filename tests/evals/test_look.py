@@ -177,6 +177,42 @@ def test_a_behaviour_is_taken_out_of_the_weights(starter, tmp_path):
     assert direction.left(made, [ids[0].tolist()], unit) < 0.02 < direction.left(before, [ids[0].tolist()], unit)
 
 
+def test_a_model_without_refusals_says_what_it_is(tmp_path, monkeypatch):
+    """The starter refuses nothing; here an answer about legs counts as a refusal."""
+    monkeypatch.setattr(abliterate.words, "refused", lambda text: "legs" in text)
+    summary, ctx = run(values("abliterate", model="starter", prompts_with=LEGS, prompts_without=HOMES, layer=1, max_new_tokens=16, samples=4)
+                       | {"name": "Free"}, tmp_path / "run")
+    found = facts(ctx)
+    assert summary["layer"] == 1 and [one["layer"] for one in found["candidates"]] == [1] and summary["behaviour_after"] < 1
+    assert all(one["shown"] == ("legs" in one["answer"]) for one in found["before"]["examples"] + found["after"]["examples"])
+    card = (ctx.output / abliterate.MODEL / "README.md").read_text()
+    assert abliterate.SAFETY in card and "- abliterated" in card and "# Free" in card
+    told = {one["code"]: one["message"] for one in events(ctx.run_dir, "warning")}
+    assert told["no-refusals"] == abliterate.SAFETY
+
+
+def test_an_adapter_is_looked_at_on_its_base(tmp_path):
+    """What is read is the sum of both."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(3)
+    made = get_peft_model(AutoModelForCausalLM.from_pretrained(settings.STARTER, dtype=torch.float32), LoraConfig(
+        task_type="CAUSAL_LM", r=2, lora_alpha=1, init_lora_weights=False, target_modules=["v_proj", "down_proj"])).eval()
+    made.save_pretrained(tmp_path / "adapter")
+    words = AutoTokenizer.from_pretrained(settings.STARTER)
+    words.save_pretrained(tmp_path / "adapter")
+    _, ctx = run(values("lens", model=str(tmp_path / "adapter"), prompt="What does a cow say?", max_new_tokens=0), tmp_path / "run")
+    found = facts(ctx)
+    ids = words("".join(found["tokens"]), add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        own = torch.softmax(made(input_ids=ids).logits[0], -1).max(-1).values
+        with made.disable_adapter():
+            base = torch.softmax(made(input_ids=ids).logits[0], -1).max(-1).values
+    best = [one[0][1] for one in found["layers"][-1]["top"]]
+    assert best == pytest.approx(own.tolist(), rel=1e-3) and best != pytest.approx(base.tolist(), rel=1e-2)
+
+
 def test_projected_weights_do_what_the_choice_of_the_layer_saw():
     """Also with biases, turned matrices and learned positions."""
     net, ids = small("gpt2"), torch.randint(3, 300, (1, 9))
