@@ -81,11 +81,12 @@ class Landscape(Method):
             return None if scores is None else scores.loss
 
         steps = [recipe.span * number / recipe.points for number in range(-recipe.points, recipe.points + 1)]
-        kept = (read_json(ctx.run_dir / KEPT) or {}).get("rows", [])  # of an attempt that was stopped
+        before = read_json(ctx.run_dir / KEPT) or {}  # of an attempt that was stopped
+        kept = before["rows"] if before.get("steps") == steps else []
         rows, total = [*kept], len(steps) ** 2
         for row in surface(net, loss, steps, recipe.seed, len(kept), lambda done: ctx.progress(len(rows) * len(steps) + done, total)):
             rows.append(row)
-            write_json(ctx.run_dir / KEPT, {"rows": rows})
+            write_json(ctx.run_dir / KEPT, {"steps": steps, "rows": rows})
         if len(rows) < len(steps):
             return {}
         plain = loss()

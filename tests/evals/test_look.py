@@ -318,6 +318,8 @@ def test_a_stopped_landscape_goes_on_where_it_was(tiny, tmp_path):
     summary, ctx = run(recipe, tmp_path / "run", resume=True)
     whole, _ = run(recipe, tmp_path / "other")
     assert facts(ctx)["loss"][:len(kept)] == kept and summary == whole
+    finer, ctx = run(recipe | {"points": 1}, tmp_path / "run", resume=True)
+    assert len(facts(ctx)["loss"]) == 3 and finer["loss"] == whole["loss"]
 
 
 # ---- all four
