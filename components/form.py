@@ -124,7 +124,8 @@ def from_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     if spec.widget == "merge":
         return value or {}
     if spec.type == "list":
-        return [_unescape(line) for line in str(value or "").split("\n") if line.strip()]
+        lines = [_unescape(line) for line in str(value or "").split("\n") if line.strip()]
+        return [_value(line) if isinstance(_value(line), int) else line for line in lines] if _counts(spec) else lines
     if spec.type == "dict":
         pairs = [(str(k), v) for k, v in value or [] if str(k).strip() or str(v or "").strip()]
         return {_unescape(k): _unescape(str(v or "")) if plain else _value(v) for k, v in pairs}
@@ -133,6 +134,11 @@ def from_control(spec: FieldSpec, value: Any, plain: bool = False) -> Any:
     if spec.type == "str" and not spec.optional:
         return "" if value is None else value
     return None if value in ("", None) and spec.optional else value
+
+
+def _counts(spec: FieldSpec) -> bool:
+    """Whether a list holds whole numbers, so that a line ``8`` means the number."""
+    return bool(spec.default) and all(isinstance(one, int) and not isinstance(one, bool) for one in spec.default)
 
 
 def _number(spec: FieldSpec, value: Any) -> Any:
