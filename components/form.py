@@ -155,8 +155,16 @@ def _number(spec: FieldSpec, value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip("\n ")
+    text = yaml.dump(value, Dumper=_Quoting, default_flow_style=True, allow_unicode=True, width=math.inf).strip("\n ")
     return text.removesuffix("...").strip("\n ")  # no more than these: a value may be a space of another kind
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes what yaml would write bare although a recipe reads it as something else than a text, e.g. ``0E0``."""
+
+
+_Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text,
+                                                                           style=None if _value(text) == text else '"'))
 
 
 def _value(text: Any) -> Any:

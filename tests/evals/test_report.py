@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,17 @@ def test_the_html_file_says_everything_and_asks_nobody(whole):
 
 
 def test_the_html_file_in_a_browser_makes_no_request(whole):
-    sync = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no Chromium here")
-    with sync.sync_playwright() as playwright:
+    with ThreadPoolExecutor(1) as apart:  # the browser tests of this process may have a browser of their own open
+        apart.submit(opened_in_a_browser, whole).result()
+
+
+def opened_in_a_browser(whole):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for dark in (False, True):
             page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark" if dark else "light")

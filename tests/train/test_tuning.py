@@ -134,7 +134,7 @@ def test_a_chat_with_a_longer_context(tiny, chats, tmp_path):
 
     _, ctx = run(values(tiny, chats, rope_scaling="linear", max_length=1500, max_steps=2), tmp_path / "run")
     adapter, base = refs.resolve_model(str(ctx.output)), refs.resolve_model(str(tiny))
-    assert manager._rope(adapter) == "linear:2.0" and manager._identity(adapter, base) != manager._identity(base, base)
+    assert manager.rope_of(adapter) == "linear:2.0" and manager._identity(adapter, base) != manager._identity(base, base)
     host = Host(str(tiny), rope=adapter.meta["rope"])
     host.add_adapter("tuned", str(ctx.output))
     assert host.context == 2048 and host.model.config.rope_parameters["factor"] == 2.0
