@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
@@ -133,7 +132,7 @@ def arena_dataset(name: str = "", tag: str = "", models: list[str] | None = None
     """
     from studio import settings
     from studio.api.data import safe_name
-    from studio.api.library import uploads
+    from studio.api.library import keep_rows
     from studio.api.who import signed_in
     from studio.arena import battles, pool
 
@@ -143,16 +142,7 @@ def arena_dataset(name: str = "", tag: str = "", models: list[str] | None = None
     pairs = [pair for row in rows if (pair := battles.preference(row))]
     if not pairs:
         raise StudioError("No vote prefers one answer to another yet.", "Vote for the left or the right one in a battle.")
-    folder = uploads(signed_in(voter))
-    folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"\.jsonl$", "", safe_name(name or f"arena-votes-{time.strftime('%Y-%m-%d')}"))
-    target = next(path for n in range(1, 10_000) if not (path := folder / f"{stem}{f'-{n}' if n > 1 else ''}.jsonl").exists())
-    part = target.with_name(f".{target.name}.part")
-    try:
-        part.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), "utf-8")
-        part.replace(target)
-    except OSError as err:
-        part.unlink(missing_ok=True)
-        raise StudioError(f"The votes cannot be written: {err.strerror}.", "Free some disk space and try again.") from err
+    target = keep_rows(stem, pairs, signed_in(voter), "votes")
     return {"ref": target.relative_to(settings.home()).as_posix(), "name": target.name, "pairs": len(pairs),
             "left_out": len(rows) - len(pairs)}

@@ -104,6 +104,29 @@ def uploads(owner: str | None) -> Path:
     return folder / owner if owner else folder
 
 
+def keep_rows(stem: str, rows: list[dict[str, Any]], owner: str | None, what: str = "rows") -> Path:
+    """Write rows as JSON lines among a person's uploads, beside those of the same name.
+
+    Args:
+        stem: Name without its ending; made safe here.
+        what: What a refusal calls them.
+
+    Raises:
+        StudioError: the disk is full; nothing is left behind then.
+    """
+    from studio.api.data import safe_name
+    from studio.jobs.files import write_lines
+
+    folder, stem = uploads(owner), safe_name(stem)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = next(path for n in range(1, 10_000) if not (path := folder / f"{stem}{f'-{n}' if n > 1 else ''}.jsonl").exists())
+    try:
+        write_lines(target, rows)
+    except OSError as err:
+        raise StudioError(f"The {what} cannot be written: {err.strerror}.", "Free some disk space and try again.") from err
+    return target
+
+
 def artifact(id: str, owner: str | None = None) -> dict[str, Any]:
     """``{id, ref, kind, name, path, run_id, owner, created, size, meta, parents}``.
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from studio.chat import live, session
 from studio.errors import StudioError
-from studio.jobs.files import write_lines
 from studio.library import chats
 
 FORMS = ("markdown", "json", "jsonl")
@@ -96,19 +95,12 @@ def rows(chat_id: str, columns: list[str] | None = None, thoughts: bool = False,
         StudioError: no such chat, nothing was answered, or the disk is full.
     """
     from studio import settings
-    from studio.api.data import safe_name
-    from studio.api.library import uploads
+    from studio.api.library import keep_rows
 
     found = live.load(chat_id, owner)
     lines = made(found, columns, thoughts)
-    folder = uploads(owner)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = safe_name(re.sub(r"[^\w-]+", "-", found["title"]).strip("-")[:40] or "chat")
-    target = next(path for n in range(1, 10_000) if not (path := folder / f"chat-{stem}{f'-{n}' if n > 1 else ''}.jsonl").exists())
-    try:
-        write_lines(target, lines)
-    except OSError as err:
-        raise StudioError(f"The rows cannot be written: {err.strerror}.", "Free some disk space and try again.") from err
+    title = re.sub(r"[^\w-]+", "-", found["title"]).strip("-")[:40] or "chat"
+    target = keep_rows(f"chat-{title}", lines, owner)
     return {"ref": target.relative_to(settings.home()).as_posix(), "name": target.name, "rows": len(lines)}
 
 
